@@ -1,0 +1,230 @@
+//! Session ↔ keeper after admission. The session works on the bytes of files it already holds; everything that
+//! changes a name, needs a key, or must be in the ledger is asked of the keeper here, and done when it answers.
+//! Every request carries a number; answers come back with it, in any order.
+//!
+//! Paths cross as parsed [`VirtualPath`]s and the keeper resolves them itself beneath the user's tree, so what policy
+//! decides on and what is acted on are the same value (docs/decisions/0001).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::clock::Time;
+use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName};
+use crate::vpath::VirtualPath;
+
+/// What an admitted session needs to confine itself and to serve.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Admission {
+    pub user: UserName,
+    pub session: SessionId,
+    /// As seen inside the yard. Without root both are 0, the only id there is.
+    pub uid: u32,
+    pub gid: u32,
+    /// The folders of the user's view, in the order of the policy.
+    pub folders: Vec<FolderView>,
+    pub handles_max: u32,
+    pub idle_max: Duration,
+}
+
+/// One folder of a user's view, with what a session may answer without asking.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FolderView {
+    pub path: VirtualPath,
+    pub kind: FolderKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FolderKind {
+    /// Write, list, never read back; delivered at commit to each recipient.
+    Drop,
+    /// Read and write, sealed to its owner.
+    Shared,
+    /// What others delivered to this user: read, list, remove.
+    Inbox,
+}
+
+/// Session → keeper: one packet.
+#[derive(Serialize, Deserialize)]
+pub struct Ask {
+    pub number: u32,
+    pub request: ToKeeper,
+}
+
+/// Keeper → session: one packet.
+#[derive(Serialize, Deserialize)]
+pub enum ToSession {
+    Answer {
+        number: u32,
+        answer: Answer,
+    },
+    /// The user's rights ended, or an admin said so: end now. Nothing more is answered.
+    Revoked,
+    /// The daemon is stopping: finish what is open, take nothing new.
+    Drain,
+}
+
+#[derive(Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// To begin or continue an upload to `path`. `from` names the staged upload to continue: its drop, and the path it
+    /// was staged under (another than `path` when a temp name is renamed to its final one).
+    Stage { path: VirtualPath, from: Option<StagedFrom>, exclusive: bool },
+    /// All bytes are in the `.part` whose read-only descriptor comes along, and the session holds no writable one.
+    /// The keeper adds the envelope, makes it durable, delivers it, records it, and only then answers `Committed`.
+    Commit(Box<Commit>),
+    /// A temp-named upload was closed: its bytes and journal are durable in `.staging`, nothing is delivered.
+    Park { path: VirtualPath, drop: DropId, size: u64 },
+    /// An upload ended without commit. Staged bytes that may be resumed stay when `keep` is set.
+    Discard { path: VirtualPath, drop: DropId, bytes: u64, keep: bool, why: Abandon },
+    /// To read a sealed file: the first 8,192 bytes of the file.
+    Open {
+        path: VirtualPath,
+        #[serde(with = "serde_bytes")]
+        header: Vec<u8>,
+    },
+    /// A download ended: `bytes` went out; `whole` if every byte of the file was sent at least once.
+    Pulled { path: VirtualPath, drop: DropId, bytes: u64, whole: bool },
+    /// Reading found `drop` damaged; the client was told so.
+    Corrupt { path: VirtualPath, drop: DropId, what: String },
+    List { path: VirtualPath },
+    MakeFolder { path: VirtualPath },
+    RemoveFolder { path: VirtualPath },
+    Remove { path: VirtualPath },
+    /// `replace`: posix-rename@openssh.com; otherwise an existing target is refused (SFTP v3).
+    Rename { from: VirtualPath, to: VirtualPath, replace: bool },
+    /// Unix seconds.
+    SetTimes { path: VirtualPath, atime: u32, mtime: u32 },
+    /// A page of the receipts mirrored at `path` (a path below `/receipts`), after `after`.
+    Receipts { path: VirtualPath, after: Option<String> },
+    /// The receipt of the file that is, or was, at `path`.
+    Receipt { path: VirtualPath },
+    /// Room left for the user at `path`, for statvfs@openssh.com.
+    Space { path: VirtualPath },
+    /// Something the session refused by itself and the log must know: a shell, a forwarding, a symlink.
+    Refused { what: String, path: Option<VirtualPath> },
+    /// The last words of an orderly end.
+    Bye { sent: u64, received: u64 },
+}
+
+/// Why an upload ended without commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Abandon {
+    /// The connection went away.
+    Disconnected,
+    /// The client cut the file short and closed it, as OpenSSH does on Ctrl-C.
+    Interrupted,
+    /// The client removed it.
+    Removed,
+    /// It broke a rule or a limit.
+    Refused,
+    /// This side failed: a full disk, a damaged staging file.
+    Failed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StagedFrom {
+    pub path: VirtualPath,
+    pub drop: DropId,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct Commit {
+    pub path: VirtualPath,
+    pub drop: DropId,
+    pub size: u64,
+    pub sha256: Digest,
+    /// Checked by the keeper against the header's commitment.
+    pub file_key: Key,
+    /// The client's, Unix seconds, if it set one.
+    pub mtime: Option<u32>,
+    /// When the first byte was staged.
+    pub opened_at: Time,
+}
+
+/// Key bytes on their way between processes; wiped when dropped, never printed.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Key(pub [u8; 32]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// The keeper's answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    Staged(Box<Staged>),
+    Committed { receipt: ReceiptId },
+    Opened(Box<Opened>),
+    Receipts { page: Vec<ReceiptEntry>, more: bool },
+    Receipt(Box<ReceiptText>),
+    Space { total: u64, free: u64, files: u64, files_free: u64 },
+    Done,
+    /// Refused or failed. `status` and `say` go to the client as they are.
+    Sorry { status: Status, say: String },
+}
+
+/// The part of SFTP's status codes that the keeper chooses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    NoSuchFile,
+    PermissionDenied,
+    Failure,
+    Unsupported,
+}
+
+/// A granted upload.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Staged {
+    pub drop: DropId,
+    pub kind: FolderKind,
+    /// The mode byte of the sealed file (docs/sealed-file.md, "Core").
+    pub mode: u8,
+    /// Fresh uploads: the key to seal with. Continued ones: `None`, it is in the journal.
+    pub file_key: Option<Key>,
+    /// Seals and opens the upload's journal.
+    pub journal_key: Key,
+    /// `path` is a temp name: CLOSE parks, a rename to a final name commits.
+    pub temporary: bool,
+    /// Bytes this upload may have at the most: the least of the folder's `max_size` and what is left of the quota.
+    pub size_max: u64,
+    /// What goes into the trailer.
+    pub sender: UserName,
+    pub recipients: Vec<UserName>,
+    pub server: String,
+}
+
+/// A granted read.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Opened {
+    /// The session opens the records itself and sends the plaintext.
+    Managed { drop: DropId, file_key: Key },
+    /// The recipient's identity is not here: the session sends the sealed file as it stands, with this envelope
+    /// (8,096 bytes, the shred wrap taken off) in place of the one on disk.
+    Sealed {
+        drop: DropId,
+        #[serde(with = "serde_bytes")]
+        envelope: Vec<u8>,
+    },
+}
+
+/// One name in a folder of `/receipts`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReceiptEntry {
+    /// As the client sees it, `a.dcm.receipt` or a folder's name, escaped.
+    pub name: String,
+    pub folder: bool,
+    pub size: u32,
+    pub at: Time,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReceiptText {
+    pub id: ReceiptId,
+    pub text: String,
+    /// SSHSIG, armoured.
+    pub signature: String,
+}

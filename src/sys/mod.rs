@@ -1,0 +1,1 @@
+//! The operating system: the only folder with `unsafe`, and the only one that makes raw system calls.
