@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::ipc::admin::{ToCommand, ToKeeper};
-use crate::ipc::channel::Socket;
+use crate::ipc::channel::{self, Socket};
 
 use super::Ending;
 use super::failure::Failure;
@@ -38,9 +38,11 @@ impl Daemon {
     pub fn connect(&self) -> Result<Keeper, Ending> {
         let path = match &self.admin {
             Some(path) => path.clone(),
-            None => config::load(&self.config).map_err(|problems| super::serve::config_failure(&self.config, &problems))?.settings.admin,
+            None => config::load(&self.config).map_err(|problems| super::config_failure(&self.config, &problems))?.settings.admin,
         };
-        let socket = Socket::connect(&path).map_err(|e| unreachable(&path, &e))?;
+        let socket = channel::connect(&path)
+            .and_then(|socket| socket.set_deadline(Some(ANSWER_MAX)).map(|()| socket))
+            .map_err(|e| unreachable(&path, &e))?;
         Ok(Keeper { socket })
     }
 }
@@ -49,7 +51,7 @@ impl Keeper {
     /// One question. The keeper's refusals come back as failures with its words.
     pub fn ask(&mut self, question: &ToKeeper) -> Result<ToCommand, Ending> {
         self.socket.send(question, &[]).map_err(|e| gone(&e))?;
-        match self.socket.recv::<ToCommand>(Some(ANSWER_MAX)) {
+        match self.socket.recv::<ToCommand>() {
             Ok(Some((ToCommand::Sorry { say, hint }, _))) => Err(Failure { message: say, hint }.into()),
             Ok(Some((answer, _))) => Ok(answer),
             Ok(None) => Err(gone(&"it closed the connection")),
