@@ -38,13 +38,23 @@ impl Daemon {
     pub fn connect(&self) -> Result<Keeper, Ending> {
         let path = match &self.admin {
             Some(path) => path.clone(),
-            None => config::load(&self.config).map_err(|problems| super::config_failure(&self.config, &problems))?.settings.admin,
+            None => {
+                config::load(&self.config)
+                    .map_err(|problems| super::config_failure(&self.config, &problems))?
+                    .settings
+                    .admin
+            }
         };
-        let socket = channel::connect(&path)
-            .and_then(|socket| socket.set_deadline(Some(ANSWER_MAX)).map(|()| socket))
-            .map_err(|e| unreachable(&path, &e))?;
-        Ok(Keeper { socket })
+        connect(&path)
     }
+}
+
+/// The daemon whose admin socket is at `path`.
+pub fn connect(path: &Path) -> Result<Keeper, Ending> {
+    let socket = channel::connect(path)
+        .and_then(|socket| socket.set_deadline(Some(ANSWER_MAX)).map(|()| socket))
+        .map_err(|e| unreachable(path, &e))?;
+    Ok(Keeper { socket })
 }
 
 impl Keeper {
@@ -80,16 +90,19 @@ pub fn unexpected(answer: &ToCommand) -> Ending {
 fn unreachable(path: &Path, e: &io::Error) -> Ending {
     let failure = Failure::new(format_args!("no daemon answers at {}: {e}", path.display()));
     Ending::unreachable(match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            failure.hint("start it with `sealdrop serve` or `systemctl start sealdrop`, or say where it is with --config or --admin")
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => failure.hint(
+            "start it with `sealdrop serve` or `systemctl start sealdrop`, or say where it is with --config or --admin",
+        ),
+        io::ErrorKind::PermissionDenied => {
+            failure.hint("admin commands are for root and the account the daemon runs as: try sudo")
         }
-        io::ErrorKind::PermissionDenied => failure.hint("admin commands are for root and the account the daemon runs as: try sudo"),
         _ => failure,
     })
 }
 
 fn gone(why: &dyn std::fmt::Display) -> Ending {
     Ending::unreachable(
-        Failure::new(format_args!("the daemon went away before it answered: {why}")).hint("its log says more: `journalctl -u sealdrop`"),
+        Failure::new(format_args!("the daemon went away before it answered: {why}"))
+            .hint("its log says more: `journalctl -u sealdrop`"),
     )
 }

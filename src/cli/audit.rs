@@ -62,7 +62,9 @@ impl Audit {
             wanted.as_deref().is_none_or(|wanted| event.get(key).and_then(Value::as_str) == Some(wanted))
         };
         let below = self.path.as_deref().is_none_or(|prefix| {
-            ["path", "to"].iter().any(|key| event.get(key).and_then(Value::as_str).is_some_and(|p| p.starts_with(prefix)))
+            ["path", "to"]
+                .iter()
+                .any(|key| event.get(key).and_then(Value::as_str).is_some_and(|p| p.starts_with(prefix)))
         });
         is("user", &self.user) && is("kind", &self.kind) && below
     }
@@ -87,7 +89,10 @@ fn line(say: &Say, event: &Value) -> String {
     if let Some(bytes) = event.get("bytes").and_then(Value::as_u64) {
         line.push_str(&format!("  {}", size(bytes)));
     }
-    for part in [word("detail").map(str::to_owned), (outcome != "done").then(|| format!("{outcome}: {reason}"))].into_iter().flatten() {
+    for part in [word("detail").map(str::to_owned), (outcome != "done").then(|| format!("{outcome}: {reason}"))]
+        .into_iter()
+        .flatten()
+    {
         line.push_str("  ");
         line.push_str(&say.tone(Tone::Quiet, part));
     }

@@ -48,7 +48,11 @@ impl Drops {
                 answer => return Err(unexpected(&answer)),
             }
         }
-        if table.is_empty() { say.line("no drops") } else { say.table(&table) }
+        if table.is_empty() {
+            say.line("no drops")
+        } else {
+            say.table(&table)
+        }
         Ok(())
     }
 }

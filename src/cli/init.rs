@@ -130,7 +130,9 @@ fn write_new(path: &Path, text: &str, made: &mut Vec<PathBuf>) -> Result<(), Fai
 fn cannot(what: &str, path: &Path, e: &io::Error) -> Failure {
     let failure = Failure::new(format_args!("cannot {what} {}: {e}", path.display()));
     match e.kind() {
-        io::ErrorKind::PermissionDenied => failure.hint("run it with sudo, or say with --config and --state where it may be"),
+        io::ErrorKind::PermissionDenied => {
+            failure.hint("run it with sudo, or say with --config and --state where it may be")
+        }
         _ => failure,
     }
 }
@@ -142,7 +144,10 @@ mod tests {
     #[test]
     fn a_setting_replaces_its_line_and_no_other() {
         let sample = "# the state\nstate = \"/a\"\n#listen = [\"x\"]\nstate_x = 1\n";
-        assert_eq!(with_setting(sample, "state", "\"/b\"").unwrap(), "# the state\nstate = \"/b\"\n#listen = [\"x\"]\nstate_x = 1\n");
+        assert_eq!(
+            with_setting(sample, "state", "\"/b\"").unwrap(),
+            "# the state\nstate = \"/b\"\n#listen = [\"x\"]\nstate_x = 1\n"
+        );
         assert!(with_setting(sample, "listen", "[\"y\"]").unwrap().contains("\nlisten = [\"y\"]\n"));
         assert!(with_setting(sample, "nothing", "1").is_err());
     }

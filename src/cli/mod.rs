@@ -4,12 +4,14 @@
 //! Exit codes, the same for every command: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be
 //! reached.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 pub mod admin;
 pub mod audit;
+pub mod check;
 pub mod demo;
 pub mod drops;
 pub mod failure;
@@ -21,6 +23,7 @@ pub mod serve;
 pub mod status;
 pub mod sweep;
 
+use crate::config::Problems;
 use failure::Failure;
 use say::Say;
 
@@ -49,8 +52,7 @@ enum Command {
     Reload(reload::Reload),
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be reached.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be reached.";
 
 /// Why a command ended without success: in words, and as the exit code for scripts.
 #[derive(Debug)]
@@ -70,6 +72,12 @@ impl From<Failure> for Ending {
     fn from(failure: Failure) -> Self {
         Self { failure, code: 1 }
     }
+}
+
+/// A configuration that cannot be used, with all of its problems.
+pub fn config_failure(path: &Path, problems: &Problems) -> Failure {
+    Failure::new(format_args!("{} cannot be used:\n{problems}", path.display()))
+        .hint(format_args!("`sealdrop check --config {}` shows each place", path.display()))
 }
 
 /// The whole program: what `main` calls.

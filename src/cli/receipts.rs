@@ -87,13 +87,24 @@ fn list(say: &Say, keeper: &mut Keeper, user: Option<UserName>) -> Result<(), En
             answer => return Err(unexpected(&answer)),
         }
     }
-    if table.is_empty() { say.line("no receipts") } else { say.table(&table) }
+    if table.is_empty() {
+        say.line("no receipts")
+    } else {
+        say.table(&table)
+    }
     Ok(())
 }
 
 fn cells(row: &ReceiptRow) -> [String; 6] {
     let digest: String = row.sha256.chars().take(DIGEST_SHOWN).collect();
-    [row.id.to_string(), row.sender.to_string(), size(row.size), row.received.to_string(), digest + "…", row.path.clone()]
+    [
+        row.id.to_string(),
+        row.sender.to_string(),
+        size(row.size),
+        row.received.to_string(),
+        digest + "…",
+        row.path.clone(),
+    ]
 }
 
 /// Enough to recognise a file by; the whole digest is in the receipt and in `--json`.

@@ -19,7 +19,11 @@ impl Reload {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         match self.daemon.connect()?.ask(&ToKeeper::Reload)? {
             ToCommand::Done { say: done } => {
-                if say.is_json() { say.json(&json!({ "done": done })) } else { say.line(done) }
+                if say.is_json() {
+                    say.json(&json!({ "done": done }))
+                } else {
+                    say.line(done)
+                }
                 Ok(())
             }
             answer => Err(unexpected(&answer)),

@@ -107,10 +107,7 @@ impl Say {
     }
 
     pub fn warn(&self, text: impl Display) {
-        put(
-            &mut io::stderr().lock(),
-            format_args!("{} {text}\n", painted(self.err_colour, Tone::Unsure, "warning:")),
-        );
+        put(&mut io::stderr().lock(), format_args!("{} {text}\n", painted(self.err_colour, Tone::Unsure, "warning:")));
     }
 
     /// Progress and asides for people, on standard error so that a pipe stays clean.

@@ -40,7 +40,8 @@ impl Serve {
             say.warn(super::check::shown(warning, say.err_has_colour()));
         }
         let settings = loaded.settings;
-        process::harden().map_err(|e| Failure::new(format_args!("cannot give up what the server must not have: {e}")))?;
+        process::harden()
+            .map_err(|e| Failure::new(format_args!("cannot give up what the server must not have: {e}")))?;
         log_to_stderr(&settings);
         let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
         let listeners = listeners(&settings)?;
@@ -57,7 +58,8 @@ impl Serve {
         if self.while_stdin {
             end_with_stdin().map_err(|e| Failure::new(format_args!("cannot watch standard input: {e}")))?;
         }
-        keeper::run(&self.config, settings, loaded.policy, yard, keeper_end).map_err(|e| Failure::new(&e).hint(e.hint()))?;
+        keeper::run(&self.config, settings, loaded.policy, yard, keeper_end)
+            .map_err(|e| Failure::new(&e).hint(e.hint()))?;
         Ok(())
     }
 }
@@ -97,8 +99,12 @@ fn yard_config(settings: &Settings) -> Result<YardConfig, Failure> {
     let account = nix::unistd::User::from_name(&settings.user)
         .map_err(|e| Failure::new(format_args!("cannot look up the account `{}`: {e}", settings.user)))?
         .ok_or_else(|| {
-            Failure::new(format_args!("the account `{}` does not exist, and the gate runs as it", settings.user))
-                .hint(format_args!("make it: `useradd --system --no-create-home --shell /usr/sbin/nologin {}`", settings.user))
+            Failure::new(format_args!("the account `{}` does not exist, and the gate runs as it", settings.user)).hint(
+                format_args!(
+                    "make it: `useradd --system --no-create-home --shell /usr/sbin/nologin {}`",
+                    settings.user
+                ),
+            )
         })?;
     Ok(YardConfig::as_root(account.uid.as_raw(), account.gid.as_raw(), settings.ids.clone()))
 }

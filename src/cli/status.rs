@@ -19,7 +19,11 @@ impl Status {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         match self.daemon.connect()?.ask(&ToKeeper::Status)? {
             ToCommand::Status(state) => {
-                if say.is_json() { say.json(&as_json(&state)) } else { tell(say, &state) }
+                if say.is_json() {
+                    say.json(&as_json(&state))
+                } else {
+                    tell(say, &state)
+                }
                 Ok(())
             }
             answer => Err(unexpected(&answer)),

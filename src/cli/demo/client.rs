@@ -26,7 +26,13 @@ pub fn try_sftp(place: &Place, user: &str, batch: &str) -> Result<Output, Failur
 }
 
 /// `ssh-keygen -Y verify`: does `signature` over `message` come from the server's receipt key?
-pub fn verify(place: &Place, principal: &str, namespace: &str, message: &[u8], signature: &Path) -> Result<String, Failure> {
+pub fn verify(
+    place: &Place,
+    principal: &str,
+    namespace: &str,
+    message: &[u8],
+    signature: &Path,
+) -> Result<String, Failure> {
     let mut command = Command::new("ssh-keygen");
     command.args(["-Y", "verify", "-f"]).arg(place.allowed_signers());
     command.args(["-I", principal, "-n", namespace, "-s"]).arg(signature);

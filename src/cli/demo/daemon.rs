@@ -111,6 +111,15 @@ impl Daemon {
         }
     }
 
+    /// A failure if the daemon has ended by itself.
+    pub fn has_ended(&mut self) -> Option<Failure> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(
+            Failure::new(format_args!("the daemon has ended by itself: {status}"))
+                .hint(format_args!("its log is {}", self.log.display())),
+        )
+    }
+
     /// `None` after the time-out.
     fn next_report(&self) -> Option<Vec<u8>> {
         let mut report = vec![0; 4096];

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use crate::ipc::admin::{Status, ToCommand, ToKeeper};
 
+use super::Ending;
 use super::admin::{self, unexpected};
 use super::failure::Failure;
 use super::say::{Say, Tone};
-use super::Ending;
 use daemon::Daemon;
 use place::Place;
 
@@ -66,9 +66,14 @@ impl Demo {
             Some(temporary) => {
                 let path = temporary.path().to_owned();
                 temporary.close().map_err(|e| Failure::new(format_args!("cannot remove {}: {e}", path.display())))?;
-                say.line(say.tone(Tone::Quiet, format_args!("\nThe server has stopped and {} is gone.", path.display())));
+                say.line(
+                    say.tone(Tone::Quiet, format_args!("\nThe server has stopped and {} is gone.", path.display())),
+                );
             }
-            None => say.line(say.tone(Tone::Quiet, format_args!("\nThe server has stopped; everything is still in {}.", place.dir().display()))),
+            None => say.line(say.tone(
+                Tone::Quiet,
+                format_args!("\nThe server has stopped; everything is still in {}.", place.dir().display()),
+            )),
         }
         Ok(())
     }

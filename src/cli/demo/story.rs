@@ -90,18 +90,18 @@ impl Story<'_> {
         self.heading("The partner pushes a file, with the client it already has");
         let original = self.work.join(NAME);
         let content = study();
-        fs::write(&original, &content).map_err(|e| Failure::new(format_args!("cannot write {}: {e}", original.display())))?;
+        fs::write(&original, &content)
+            .map_err(|e| Failure::new(format_args!("cannot write {}: {e}", original.display())))?;
         self.shell(format_args!("sftp partner@… <<< 'put {NAME} /radiology/'  # and to /lab/"));
-        sftp(
-            self.place,
-            PARTNER,
-            &format!("put {0} /radiology/{NAME}\nput {0} /lab/{NAME}\n", original.display()),
-        )?;
+        sftp(self.place, PARTNER, &format!("put {0} /radiology/{NAME}\nput {0} /lab/{NAME}\n", original.display()))?;
         let listing = sftp(self.place, PARTNER, "ls -l /radiology\n")?;
         for line in listing.lines().filter(|line| !line.starts_with("sftp>")) {
             self.output(line);
         }
-        self.tell(format_args!("{} went out; success came back when bytes, receipt and audit entry were durable.", size(content.len() as u64)));
+        self.tell(format_args!(
+            "{} went out; success came back when bytes, receipt and audit entry were durable.",
+            size(content.len() as u64)
+        ));
         Ok(())
     }
 
@@ -112,7 +112,8 @@ impl Story<'_> {
         self.tell("The partner's file begins:");
         hexdump(&study()[128..176]).iter().for_each(|line| self.output(line));
         self.tell("The sealed file begins, and its first record:");
-        let record = sealed.get(8192..8240).ok_or_else(|| Failure::new("the sealed file is shorter than its header"))?;
+        let record =
+            sealed.get(8192..8240).ok_or_else(|| Failure::new("the sealed file is shorter than its header"))?;
         hexdump(&sealed[..16]).iter().chain(&hexdump(record)).for_each(|line| self.output(line));
         let searched = search(&self.place.state(), PATIENT.as_bytes())?;
         self.tell(format_args!(
@@ -197,7 +198,9 @@ impl Story<'_> {
         if output.status.success() || opened.exists() {
             return Err(Failure::new("a backup of an expired drop could still be opened"));
         }
-        self.shell(format_args!("sealdrop open --identity lab.identity backup-of-lab.dcm   # copied from the disk before"));
+        self.shell(format_args!(
+            "sealdrop open --identity lab.identity backup-of-lab.dcm   # copied from the disk before"
+        ));
         self.output(&last_words(&output));
         self.tell("Expired is gone: from the server, and from every copy of its disk, since their key is destroyed.");
         Ok(())
@@ -215,7 +218,10 @@ impl Story<'_> {
         let lines: Vec<&str> = text.lines().collect();
         self.shell("sealdrop audit | tail -n 5");
         lines.iter().skip(lines.len().saturating_sub(5)).for_each(|line| self.output(line));
-        self.tell(format_args!("{} events, hash-linked and signed. The receipt still verifies, long after the file.", lines.len()));
+        self.tell(format_args!(
+            "{} events, hash-linked and signed. The receipt still verifies, long after the file.",
+            lines.len()
+        ));
         Ok(())
     }
 
@@ -282,7 +288,9 @@ fn search(dir: &Path, needle: &[u8]) -> Result<Searched, Failure> {
                 dirs.push(path);
             } else if kind.is_file() {
                 let mut content = Vec::new();
-                let length = fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut content)).map_err(|e| cannot(&path, e))?;
+                let length = fs::File::open(&path)
+                    .and_then(|mut file| file.read_to_end(&mut content))
+                    .map_err(|e| cannot(&path, e))?;
                 searched.files += 1;
                 searched.bytes += length as u64;
                 if content.windows(needle.len()).any(|window| window == needle) {
