@@ -201,12 +201,15 @@ impl Place {
         let path = self.lab_identity();
         if path.exists() {
             let text = Zeroizing::new(fs::read_to_string(&path).map_err(|e| cannot("read", &path, &e))?);
-            let identity = text.parse::<Identity>().map_err(|e| cannot("read", &path, &e))?;
+            let identities = Identity::parse_file(&text).map_err(|e| cannot("read", &path, &e))?;
+            let identity = identities.first().ok_or_else(|| cannot("read", &path, &"no identity is in it"))?;
             return Ok(identity.to_recipient().to_string());
         }
         let identity = Identity::generate(Kem::P256).map_err(|e| cannot("make", &path, &e))?;
-        write_private(&path, &identity.to_text())?;
-        Ok(identity.to_recipient().to_string())
+        let recipient = identity.to_recipient().to_string();
+        let text = Zeroizing::new(format!("# the lab's identity; its recipient is {recipient}\n{}\n", *identity.to_text()));
+        write_private(&path, &text)?;
+        Ok(recipient)
     }
 
     /// `known_hosts` and `allowed_signers`: what the server would hand a new partner.
