@@ -1,1 +1,22 @@
-fn main() {}
+//! What sealdrop promises, tried from outside with the clients people use. One binary; each module is one area of
+//! promises, each test one promise. `site`, `user` and `run` make the tests read as sentences.
+
+mod run;
+mod site;
+mod user;
+
+mod clients;
+mod commands;
+mod crashes;
+mod delivery;
+mod demo;
+mod expiry;
+mod folders;
+mod jail;
+mod mistakes;
+mod names;
+mod receipts;
+mod refusals;
+mod secrecy;
+mod tidy;
+mod units;

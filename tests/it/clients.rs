@@ -1,0 +1,233 @@
+//! Any SFTP client people have pushes, lists, renames and pulls, and every byte comes back: from nothing to a hundred
+//! megabytes, across the edges of a record (65,536 bytes).
+
+use std::fs;
+use std::path::PathBuf;
+
+use sealdrop::cli::demo::place::{LAB, RADIOLOGY};
+
+use crate::site::{Site, content, have, have_python};
+
+/// Around nothing, a write of a client (32 KiB), a record and several.
+const SIZES: [usize; 10] = [0, 1, 32_767, 32_768, 65_535, 65_536, 65_537, 131_072, 131_073, 1_000_003];
+
+/// A file of each size, named by it.
+fn files(site: &Site) -> Vec<(String, PathBuf, Vec<u8>)> {
+    let make = |&size: &usize| {
+        let (name, bytes) = (format!("f{size}.dcm"), content("some study ", size));
+        (name.clone(), site.file(name, &bytes), bytes)
+    };
+    SIZES.iter().map(make).collect()
+}
+
+/// What every client is asked to do, with the words of that client.
+struct Words<'a> {
+    put: &'a dyn Fn(&Site, &str, &str),
+    get: &'a dyn Fn(&Site, &'static str, &str, &str),
+    list: &'a dyn Fn(&Site, &str) -> String,
+    rename: &'a dyn Fn(&Site, &str, &str),
+}
+
+fn a_client_does_everything(words: &Words<'_>) {
+    let site = Site::new();
+    let files = files(&site);
+    for (name, _, _) in &files {
+        (words.put)(&site, name, &format!("/radiology/{name}"));
+        (words.put)(&site, name, &format!("/shared/{name}"));
+    }
+    let listing = (words.list)(&site, "/radiology");
+    for (name, _, bytes) in &files {
+        assert!(listing.contains(name.as_str()), "{name} is missing in\n{listing}");
+        (words.get)(&site, RADIOLOGY, &format!("/inbox/partner/{name}"), "delivered");
+        assert!(fs::read(site.work().join("delivered")).unwrap() == *bytes, "{name} was delivered with other bytes");
+        let renamed = format!("/shared/renamed-{name}");
+        (words.rename)(&site, &format!("/shared/{name}"), &renamed);
+        (words.get)(&site, "partner", &renamed, "own");
+        assert!(fs::read(site.work().join("own")).unwrap() == *bytes, "{name} came back with other bytes");
+    }
+    for (name, _, _) in files.iter().take(2) {
+        site.partner().verified_receipt(&format!("/radiology/{name}"));
+    }
+}
+
+#[test]
+fn openssh_sftp_does_everything() {
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().sftp(format!("put {local} {remote}")).ok()),
+        get: &|site, user, remote, local| drop(site.recipient(user).sftp(format!("get {remote} {local}")).ok()),
+        list: &|site, dir| site.partner().sftp(format!("ls -l {dir}")).ok(),
+        rename: &|site, from, to| drop(site.partner().sftp(format!("rename {from} {to}")).ok()),
+    });
+}
+
+#[test]
+fn openssh_scp_does_everything() {
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().scp(&["-p", local, &site.partner().remote(remote)]).ok()),
+        get: &|site, user, remote, local| drop(site.recipient(user).scp(&[&site.recipient(user).remote(remote), local]).ok()),
+        list: &|site, dir| site.partner().sftp(format!("ls -l {dir}")).ok(),
+        rename: &|site, from, to| drop(site.partner().sftp(format!("rename {from} {to}")).ok()),
+    });
+}
+
+#[test]
+fn lftp_does_everything() {
+    if !have("lftp") {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().lftp(&format!("put {local} -o {remote}")).ok()),
+        get: &|site, user, remote, local| drop(site.recipient(user).lftp(&format!("set xfer:clobber on; get {remote} -o {local}")).ok()),
+        list: &|site, dir| site.partner().lftp(&format!("cls -l {dir}")).ok(),
+        rename: &|site, from, to| drop(site.partner().lftp(&format!("mv {from} {to}")).ok()),
+    });
+}
+
+#[test]
+fn rclone_does_everything() {
+    if !have("rclone") {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().rclone(&["copyto", local, &format!(":sftp:{remote}")]).ok()),
+        get: &|site, user, remote, local| {
+            drop(site.recipient(user).rclone(&["copyto", "--ignore-times", &format!(":sftp:{remote}"), local]).ok());
+        },
+        list: &|site, dir| site.partner().rclone(&["lsl", &format!(":sftp:{dir}")]).ok(),
+        rename: &|site, from, to| {
+            drop(site.partner().rclone(&["moveto", &format!(":sftp:{from}"), &format!(":sftp:{to}")]).ok());
+        },
+    });
+}
+
+#[test]
+fn paramiko_does_everything() {
+    if !have_python("paramiko") {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().paramiko(&format!("sftp.put({local:?}, {remote:?})")).ok()),
+        get: &|site, user, remote, local| drop(site.recipient(user).paramiko(&format!("sftp.get({remote:?}, {local:?})")).ok()),
+        list: &|site, dir| site.partner().paramiko(&format!("print(sftp.listdir({dir:?}))")).ok(),
+        rename: &|site, from, to| drop(site.partner().paramiko(&format!("sftp.rename({from:?}, {to:?})")).ok()),
+    });
+}
+
+#[test]
+fn psftp_does_everything() {
+    if !have("psftp") || !have("puttygen") {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().psftp(&format!("put {local} {remote}")).ok()),
+        get: &|site, user, remote, local| drop(site.recipient(user).psftp(&format!("get {remote} {local}")).ok()),
+        list: &|site, dir| site.partner().psftp(&format!("ls {dir}")).ok(),
+        rename: &|site, from, to| drop(site.partner().psftp(&format!("mv {from} {to}")).ok()),
+    });
+}
+
+#[test]
+fn curl_does_everything() {
+    if !have("curl") || !curl_has_strict_macs() {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| drop(site.partner().curl(&["--upload-file", local], remote).ok()),
+        get: &|site, user, remote, local| drop(site.recipient(user).curl(&["--output", local], remote).ok()),
+        list: &|site, dir| site.partner().curl(&[], &format!("{dir}/")).ok(),
+        rename: &|site, from, to| drop(site.partner().curl(&["--quote", &format!("rename {from} {to}")], "/shared/").ok()),
+    });
+}
+
+/// libssh2 has encrypt-then-MAC and AES-GCM since 1.11; an older one shares no algorithm with a server that offers
+/// nothing weaker, and says so.
+fn curl_has_strict_macs() -> bool {
+    let version = crate::run::run({ let mut curl = std::process::Command::new("curl"); curl.arg("--version"); curl }, b"").ok();
+    let minor = version.split("libssh2/1.").nth(1).and_then(|rest| rest.split('.').next()).and_then(|minor| minor.parse::<u32>().ok());
+    if minor.is_some_and(|minor| minor < 11) {
+        eprintln!("skipped: this curl has a libssh2 before 1.11, without encrypt-then-MAC: it cannot talk to a strict server");
+        return false;
+    }
+    true
+}
+
+#[test]
+fn a_hundred_megabytes_come_back() {
+    let site = Site::new();
+    there_and_back(&site, 100 << 20);
+}
+
+/// `SEALDROP_TEST_HUGE=5368709120 cargo test -- huge` pushes and pulls so many bytes: minutes, and disk for four copies.
+#[test]
+fn a_huge_file_comes_back() {
+    let Some(size) = std::env::var("SEALDROP_TEST_HUGE").ok().and_then(|size| size.parse().ok()) else {
+        eprintln!("skipped: SEALDROP_TEST_HUGE says how many bytes to push");
+        return;
+    };
+    let site = Site::new();
+    there_and_back(&site, size);
+}
+
+fn there_and_back(site: &Site, size: usize) {
+    let local = site.work().join("large.dcm");
+    write_large(&local, size);
+    site.partner().put(&local, "/radiology/large.dcm");
+    site.partner().put(&local, "/lab/large.dcm");
+    site.recipient(RADIOLOGY).sftp("get /inbox/partner/large.dcm pulled").ok();
+    same_files(&local, &site.work().join("pulled"));
+    site.recipient(LAB).sftp("get /inbox/partner/large.dcm.sealed large.sealed").ok();
+    site.recipient(LAB).open_offline("large.sealed", "opened").ok();
+    same_files(&local, &site.work().join("opened"));
+    let receipt = site.partner().verified_receipt("/radiology/large.dcm");
+    assert!(receipt.contains(&size.to_string()), "the receipt says how long the file is:\n{receipt}");
+}
+
+fn write_large(path: &std::path::Path, size: usize) {
+    use std::io::Write;
+    let mut file = std::io::BufWriter::new(fs::File::create(path).unwrap());
+    let (mut left, mut block_number) = (size, 0_u64);
+    while left > 0 {
+        let block = content(&format!("block {block_number} "), left.min(1 << 20));
+        file.write_all(&block).unwrap();
+        left -= block.len();
+        block_number += 1;
+    }
+    file.flush().unwrap();
+}
+
+fn same_files(a: &std::path::Path, b: &std::path::Path) {
+    let mut cmp = std::process::Command::new("cmp");
+    cmp.arg(a).arg(b);
+    crate::run::run(cmp, b"").ok();
+}
+
+#[test]
+fn an_ordinary_user_can_run_the_server() {
+    let site = Site::unprivileged();
+    let bytes = content("run by nobody in particular ", 300_000);
+    let local = site.file("a.dcm", &bytes);
+    site.partner().put(&local, "/radiology/a.dcm");
+    site.partner().put(&local, "/lab/a.dcm");
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/a.dcm") == bytes);
+    site.partner().verified_receipt("/radiology/a.dcm");
+    site.assert_private();
+}
+
+#[test]
+fn sixteen_sessions_push_at_once() {
+    let site = Site::new();
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let site = &site;
+            scope.spawn(move || {
+                let local = site.file(format!("p{n}.dcm"), &content(&format!("from session {n} "), 500_000 + n));
+                site.partner().put(&local, &format!("/radiology/p{n}.dcm"));
+            });
+        }
+    });
+    for n in 0..16 {
+        let got = site.recipient(RADIOLOGY).get(&format!("/inbox/partner/p{n}.dcm"));
+        assert!(got == content(&format!("from session {n} "), 500_000 + n), "file {n}");
+    }
+    assert_eq!(site.events_of("upload-committed", "").len(), 16);
+}

@@ -1,0 +1,354 @@
+//! A place to test at: the demo's directory with a daemon of its own, on a loopback address of its own, and methods that
+//! read as sentences. Every daemon is a child that is killed by its process id when its `Site` is dropped, and that ends
+//! by itself when this process does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sealdrop::cli::demo::daemon::Daemon;
+use sealdrop::cli::demo::place::{PARTNER, Place};
+use serde_json::Value;
+
+use crate::run::{Ran, run};
+use crate::user::User;
+
+/// The program under test.
+pub const SEALDROP: &str = env!("CARGO_BIN_EXE_sealdrop");
+/// `nobody` and `nogroup`, on Debian and wherever else the kernel's overflow ids are the accounts'.
+const NOBODY: u32 = 65534;
+
+pub struct Site {
+    place: Place,
+    daemon: Option<Daemon>,
+    /// The daemon runs as an ordinary user though this process is root.
+    demoted: bool,
+    /// What runs the daemon, such as `setpriv` with its options; empty: nothing between.
+    under: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    /// A running server with a partner, a managed recipient `radiology` and a sealed one, `lab`.
+    pub fn new() -> Self {
+        Self::prepared("").started()
+    }
+
+    /// The same with more lines in `sealdrop.toml`.
+    pub fn with(settings: &str) -> Self {
+        Self::prepared(settings).started()
+    }
+
+    /// The same, run by an ordinary user; by this process's own if that is not root.
+    pub fn unprivileged() -> Self {
+        let mut site = Self::prepared("");
+        if nix::unistd::geteuid().is_root() {
+            site.demoted = true;
+            site.under = ["setpriv", &format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]
+                .map(str::to_owned)
+                .to_vec();
+            let program = site.dir.path().join("sealdrop");
+            // The build directory need not be open to others.
+            if fs::hard_link(SEALDROP, &program).is_err() {
+                fs::copy(SEALDROP, &program).expect("a copy of the program");
+            }
+            site.give_to_nobody();
+        }
+        site.started()
+    }
+
+    /// The same, run by another program that executes it.
+    pub fn under(words: &[&str]) -> Self {
+        let mut site = Self::prepared("");
+        site.under = words.iter().map(|word| (*word).to_owned()).collect();
+        site.started()
+    }
+
+    /// Everything made, nothing started.
+    pub fn prepared(settings: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("sealdrop-it-").tempdir().expect("a temporary directory");
+        let place = Place::make(dir.path(), own_address(), settings).expect("the demo's place");
+        fs::create_dir(dir.path().join("work")).expect("a work directory");
+        Self { place, daemon: None, demoted: false, under: Vec::new(), dir }
+    }
+
+    fn started(mut self) -> Self {
+        self.start().expect("the daemon starts");
+        self
+    }
+
+    /// Starts the daemon; an error is what it said.
+    pub fn start(&mut self) -> Result<(), sealdrop::cli::failure::Failure> {
+        let program = if self.demoted { self.dir.path().join("sealdrop") } else { PathBuf::from(SEALDROP) };
+        let mut command = match self.under.split_first() {
+            None => Command::new(program),
+            Some((runner, words)) => {
+                let mut command = Command::new(runner);
+                command.args(words).arg(program);
+                command
+            }
+        };
+        command.args(["serve", "--config"]).arg(self.place.config());
+        self.daemon = Some(Daemon::start(command, self.place.dir(), &self.log_file())?);
+        Ok(())
+    }
+
+    fn give_to_nobody(&self) {
+        for path in everything_below(self.dir.path()) {
+            std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).expect("root may give files away");
+        }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Who pushes.
+    pub fn partner(&self) -> User<'_> {
+        User::new(self, PARTNER)
+    }
+
+    pub fn recipient(&self, name: &'static str) -> User<'_> {
+        User::new(self, name)
+    }
+
+    /// A new file on the client's side, outside the server's state.
+    pub fn file(&self, name: impl AsRef<OsStr>, content: &[u8]) -> PathBuf {
+        let path = self.work().join(name.as_ref());
+        fs::write(&path, content).expect("a local file");
+        path
+    }
+
+    /// The clients' own directory.
+    pub fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    /// Runs an admin command against this server.
+    pub fn sealdrop(&self, words: &[&str]) -> Ran {
+        let mut command = Command::new(SEALDROP);
+        command.args(words).arg("--config").arg(self.place.config());
+        run(command, b"")
+    }
+
+    /// Runs an admin command with `--json` and reads what it says, a document a line.
+    pub fn ask(&self, words: &[&str]) -> Vec<Value> {
+        let said = self.sealdrop(&[words, &["--json"]].concat()).ok();
+        said.lines().map(|line| serde_json::from_str(line).expect("a JSON document a line")).collect()
+    }
+
+    pub fn status(&self) -> Value {
+        self.ask(&["status"]).pop().expect("a status")
+    }
+
+    /// The audit log.
+    pub fn events(&self) -> Vec<Value> {
+        self.ask(&["audit"])
+    }
+
+    /// Events of one kind whose path ends so.
+    pub fn events_of(&self, kind: &str, path: &str) -> Vec<Value> {
+        let mut events = self.events();
+        events.retain(|event| {
+            event["kind"] == kind && (path.is_empty() || event["path"].as_str().is_some_and(|p| p.ends_with(path)))
+        });
+        events
+    }
+
+    /// Expires everything, as if a long time had passed.
+    pub fn age(&self) -> Value {
+        self.ask(&["sweep", "--now", "+400d"]).pop().expect("what was swept")
+    }
+
+    /// Where in the state directory these bytes are, in a name or in a file's content.
+    pub fn state_contains(&self, marker: &[u8]) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for path in everything_below(&self.place.state()) {
+            let in_name = contains(path.as_os_str().as_bytes(), marker);
+            let in_content = path.is_file() && fs::read(&path).is_ok_and(|content| contains(&content, marker));
+            if in_name || in_content {
+                found.push(path);
+            }
+        }
+        found
+    }
+
+    /// Where the server keeps `user`'s `path`.
+    pub fn on_disk(&self, user: &str, path: &str) -> PathBuf {
+        self.place.state().join("jails").join(user).join(path.trim_start_matches('/'))
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.place.dir().join("daemon.log")
+    }
+
+    pub fn keeper(&self) -> u32 {
+        self.daemon.as_ref().expect("a running daemon").pid()
+    }
+
+    /// SIGHUP, SIGTERM and others, to the keeper.
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.as_ref().expect("a running daemon").signal(signal).expect("the daemon is there");
+    }
+
+    /// Waits until the daemon has ended.
+    pub fn wait_for_end(&mut self) -> std::process::ExitStatus {
+        self.daemon.take().expect("a running daemon").wait_for_end().expect("the daemon ends")
+    }
+
+    /// An orderly stop and a start.
+    pub fn restart(&mut self) {
+        let status = self.daemon.take().expect("a running daemon").stop().expect("the daemon ends");
+        assert!(status.success(), "the daemon ended with {status}\n{}", self.log());
+        self.start().expect("the daemon starts again");
+    }
+
+    /// `kill -9` of the keeper, and a start.
+    pub fn crash_keeper(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_for_end();
+        self.start().expect("the daemon starts after a crash");
+    }
+
+    /// `kill -9` of the gate: the daemon ends. And a start.
+    pub fn crash_gate(&mut self) {
+        let gate = self.status()["pids"]["gate"].as_u64().expect("the gate's process id");
+        kill_hard(gate);
+        let status = self.wait_for_end();
+        assert!(!status.success(), "a daemon without a gate has failed");
+        self.start().expect("the daemon starts after a crash");
+    }
+
+    /// The sessions of this server: the children of its gate.
+    pub fn sessions(&self) -> Vec<u64> {
+        let gate = self.status()["pids"]["gate"].as_u64().expect("the gate's process id");
+        children(gate)
+    }
+
+    /// `kill -9` of every session.
+    pub fn kill_sessions(&self) {
+        let sessions = self.sessions();
+        assert!(!sessions.is_empty(), "there is a session to kill");
+        sessions.into_iter().for_each(kill_hard);
+    }
+
+    /// Every file below the state directory with its content, but those that change by themselves.
+    pub fn snapshot(&self, below: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        everything_below(&self.place.state().join(below))
+            .into_iter()
+            .filter(|path| path.is_file())
+            .map(|path| (path.clone(), fs::read(&path).expect("a readable file")))
+            .collect()
+    }
+
+    /// Nothing that outsiders may read or write, nothing that the sessions' ids own outside their staging.
+    pub fn assert_private(&self) {
+        for path in everything_below(&self.place.state()) {
+            let meta = path.symlink_metadata().expect("metadata");
+            if meta.is_symlink() {
+                panic!("{} is a symbolic link", path.display());
+            }
+            // What init publishes on purpose.
+            let public = path.extension() == Some(OsStr::new("pub"));
+            assert!(public || meta.permissions().mode() & 0o007 == 0, "{} is open to others", path.display());
+            let staged = path.components().any(|part| part.as_os_str() == ".staging");
+            assert!(staged || meta.uid() == self.owner(), "{} belongs to {}", path.display(), meta.uid());
+        }
+    }
+
+    fn owner(&self) -> u32 {
+        if self.demoted { NOBODY } else { nix::unistd::geteuid().as_raw() }
+    }
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+pub fn kill_hard(pid: u64) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    kill(pid, Signal::SIGKILL).expect("the process is there");
+}
+
+/// Direct children of a process, as the kernel lists them.
+pub fn children(pid: u64) -> Vec<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().expect("a process id")).collect()
+}
+
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// The directory itself and all it holds.
+pub fn everything_below(dir: &Path) -> Vec<PathBuf> {
+    let mut all = vec![dir.to_owned()];
+    let mut next = 0;
+    while let Some(path) = all.get(next).cloned() {
+        next += 1;
+        if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+            // What goes away while we look is not there.
+            all.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+    all
+}
+
+/// Content of `size` bytes that repeats nowhere within reach, begins with a readable marker and is the same each time.
+pub fn content(marker: &str, size: usize) -> Vec<u8> {
+    let mut bytes = marker.as_bytes().to_vec();
+    let mut state = 0x243f_6a88_85a3_08d3_u64;
+    while bytes.len() < size {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&state.to_be_bytes()[..4]);
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+/// An address in 127.0.0.0/8 that no other site has, in this process or beside it: so tests run at the same time on one
+/// port number, and a restart finds its port free.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    let third = NEXT.fetch_add(1, Ordering::Relaxed);
+    // 127.0.0.x is for others on this machine.
+    SocketAddr::from((Ipv4Addr::new(127, (high & 0x7f) | 0x80, low, third.max(1)), 2222))
+}
+
+/// Whether the stock client is here. In CI a missing one is a failure; elsewhere the test is skipped and says so.
+pub fn have(program: &str) -> bool {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .any(|dir| dir.join(program).is_file());
+    missing_unless(found, program)
+}
+
+/// The same for a module of Debian's python3.
+pub fn have_python(module: &str) -> bool {
+    let found = Path::new("/usr/bin/python3").exists() && {
+        let output = Command::new("/usr/bin/python3").args(["-c", &format!("import {module}")]).output();
+        output.is_ok_and(|output: Output| output.status.success())
+    };
+    missing_unless(found, &format!("python3-{module}"))
+}
+
+fn missing_unless(found: bool, what: &str) -> bool {
+    assert!(found || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{what} is not installed: run scripts/test");
+    if !found {
+        eprintln!("skipped: {what} is not installed (scripts/test installs it)");
+    }
+    found
+}

@@ -1,0 +1,233 @@
+//! A user of a site with the clients people really have: each method is one run of a stock program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use sealdrop::cli::demo::place::SERVER;
+
+use crate::run::{self, Ran, run};
+use crate::site::Site;
+
+#[derive(Clone, Copy)]
+pub struct User<'a> {
+    pub site: &'a Site,
+    pub name: &'static str,
+}
+
+impl<'a> User<'a> {
+    pub fn new(site: &'a Site, name: &'static str) -> Self {
+        Self { site, name }
+    }
+
+    // ---- OpenSSH
+
+    /// Batch lines for OpenSSH's `sftp`.
+    pub fn sftp(&self, batch: impl AsRef<[u8]>) -> Ran {
+        let mut input = batch.as_ref().to_vec();
+        input.push(b'\n');
+        run(self.sftp_command(&[]), &input)
+    }
+
+    /// An `sftp` that is still at it: its batch is written to it by the caller.
+    pub fn sftp_started(&self, options: &[&str]) -> Child {
+        run::start(self.sftp_command(options))
+    }
+
+    fn sftp_command(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("sftp");
+        command.args(["-b", "-"]).args(options).args(self.ssh_options()).arg(self.target());
+        command.current_dir(self.site.work());
+        command
+    }
+
+    /// Pushes a local file; must succeed.
+    #[track_caller]
+    pub fn put(&self, local: &Path, remote: &str) {
+        self.sftp(format!("put {} {}", quoted(local), quoted(Path::new(remote)))).ok();
+    }
+
+    /// The content of a remote file; must succeed.
+    #[track_caller]
+    pub fn get(&self, remote: &str) -> Vec<u8> {
+        let local = self.site.work().join(format!("got-{}", unique()));
+        self.sftp(format!("get {} {}", quoted(Path::new(remote)), quoted(&local))).ok();
+        fs::read(&local).expect("what was pulled")
+    }
+
+    /// Names in a remote folder, as bytes; must succeed.
+    #[track_caller]
+    pub fn list(&self, remote: &str) -> Vec<String> {
+        let listing = self.sftp(format!("ls -1 {}", quoted(Path::new(remote)))).ok();
+        let names = listing.lines().filter(|line| !line.starts_with("sftp>"));
+        names.map(|line| line.rsplit('/').next().unwrap_or(line).trim_end().to_owned()).collect()
+    }
+
+    /// OpenSSH's `scp`, in its SFTP mode.
+    pub fn scp(&self, words: &[&str]) -> Ran {
+        let mut command = Command::new("scp");
+        command.args(self.ssh_options()).args(words).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// `ssh` with more options and a command.
+    pub fn ssh(&self, options: &[&str], remote: &[&str]) -> Ran {
+        let mut command = Command::new("ssh");
+        command.args(self.ssh_options()).args(options).arg(self.target()).args(remote);
+        run(command, b"")
+    }
+
+    pub fn ssh_options(&self) -> Vec<String> {
+        self.site.place().ssh_options(self.name)
+    }
+
+    pub fn target(&self) -> String {
+        self.site.place().target(self.name)
+    }
+
+    /// `user@host:path`, as scp takes it.
+    pub fn remote(&self, path: &str) -> String {
+        format!("{}:{path}", self.target())
+    }
+
+    // ---- others
+
+    /// `lftp` with commands separated by `;`.
+    pub fn lftp(&self, commands: &str) -> Ran {
+        let ssh = format!("ssh -a -x {}", self.ssh_options().join(" "));
+        let script = format!(
+            "set cmd:fail-exit true; set net:max-retries 1; set net:timeout 60; set sftp:auto-confirm yes; \
+             set sftp:connect-program \"{ssh}\"; open -u {},none sftp://{}:{}; {commands}",
+            self.name,
+            self.host(),
+            self.port()
+        );
+        let mut command = Command::new("lftp");
+        command.args(["--norc", "-c", &script]).env("LFTP_HOME", self.site.work()).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// `rclone` with its words; the remote is `:sftp:`.
+    pub fn rclone(&self, words: &[&str]) -> Ran {
+        let mut command = Command::new("rclone");
+        command.args(["--config", "/dev/null", "--retries", "1", "--low-level-retries", "1"]);
+        command.args(["--sftp-host", &self.host(), "--sftp-port", &self.port(), "--sftp-user", self.name]);
+        command.arg("--sftp-key-file").arg(self.key());
+        command.arg("--sftp-known-hosts-file").arg(self.site.place().known_hosts());
+        command.args(words).env("HOME", self.site.work()).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// `psftp` with batch lines.
+    pub fn psftp(&self, batch: &str) -> Ran {
+        let key = self.site.work().join(format!("{}.ppk", self.name));
+        if !key.exists() {
+            let mut convert = Command::new("puttygen");
+            convert.arg(self.key()).args(["-O", "private", "-o"]).arg(&key);
+            run(convert, b"").ok();
+        }
+        let script = self.site.file(format!("psftp-{}", unique()), format!("{batch}\n").as_bytes());
+        let mut command = Command::new("psftp");
+        command.args(["-batch", "-P", &self.port(), "-i"]).arg(&key).arg("-b").arg(&script);
+        for line in fs::read_to_string(self.site.place().known_hosts()).expect("known hosts").lines() {
+            command.args(["-hostkey", &fingerprint(line)]);
+        }
+        command.arg(self.target()).env("HOME", self.site.work()).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// `curl` with its words before the URL of `path`.
+    pub fn curl(&self, words: &[&str], path: &str) -> Ran {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--insecure"]).args(words);
+        command.arg("--key").arg(self.key()).arg("--pubkey").arg(self.key().with_extension("pub"));
+        command.arg(format!("sftp://{}@{}:{}{path}", self.name, self.host(), self.port()));
+        command.env("HOME", self.site.work()).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// A script for paramiko, in which `sftp` is an open client.
+    pub fn paramiko(&self, script: &str) -> Ran {
+        let whole = format!(
+            "import os, stat, paramiko\n\
+             ssh = paramiko.SSHClient()\n\
+             ssh.load_host_keys({known_hosts:?})\n\
+             ssh.connect({host:?}, port={port}, username={user:?}, key_filename={key:?}, allow_agent=False, look_for_keys=False)\n\
+             sftp = ssh.open_sftp()\n\
+             {script}\n\
+             ssh.close()\n",
+            known_hosts = self.site.place().known_hosts(),
+            host = self.host(),
+            port = self.port(),
+            user = self.name,
+            key = self.key(),
+        );
+        // Debian's own: another python first in PATH has not Debian's modules.
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-W", "ignore", "-c", &whole]).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// `sealdrop open` with the lab's identity, in the clients' directory; no server is asked.
+    pub fn open_offline(&self, sealed: &str, output: &str) -> Ran {
+        let mut command = Command::new(crate::site::SEALDROP);
+        command.arg("open").arg("--identity").arg(self.site.place().lab_identity());
+        command.args(["--output", output, sealed]).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    // ---- receipts
+
+    /// The receipt for `path` and the file its signature is in, as pulled over SFTP.
+    #[track_caller]
+    pub fn receipt(&self, path: &str) -> (String, PathBuf) {
+        let text = String::from_utf8(self.get(&format!("/receipts{path}.receipt"))).expect("a text");
+        let signature = self.get(&format!("/receipts{path}.receipt.sig"));
+        (text, self.site.file(format!("sig-{}", unique()), &signature))
+    }
+
+    /// `ssh-keygen -Y verify` of the receipt for `path`, as the server's promise.
+    #[track_caller]
+    pub fn verified_receipt(&self, path: &str) -> String {
+        let (text, signature) = self.receipt(path);
+        self.verify("receipt@sealdrop", text.as_bytes(), &signature).ok();
+        text
+    }
+
+    pub fn verify(&self, namespace: &str, message: &[u8], signature: &Path) -> Ran {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-Y", "verify", "-f"]).arg(self.site.place().allowed_signers());
+        command.args(["-I", SERVER, "-n", namespace, "-s"]).arg(signature);
+        run(command, message)
+    }
+
+    fn key(&self) -> PathBuf {
+        self.site.place().key(self.name)
+    }
+
+    fn host(&self) -> String {
+        self.site.place().listen().ip().to_string()
+    }
+
+    fn port(&self) -> String {
+        self.site.place().listen().port().to_string()
+    }
+}
+
+/// A name as sftp's batch lines take it.
+pub fn quoted(path: &Path) -> String {
+    let text = path.to_str().expect("a name in UTF-8");
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('*', "\\*").replace('?', "\\?").replace('[', "\\["))
+}
+
+/// `SHA256:…` of the key in a known_hosts line.
+fn fingerprint(line: &str) -> String {
+    let key = line.split_once(' ').map_or("", |(_, key)| key);
+    let key = russh::keys::PublicKey::from_openssh(key).expect("a public key");
+    key.fingerprint(russh::keys::HashAlg::Sha256).to_string()
+}
+
+pub fn unique() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
