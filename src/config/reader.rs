@@ -31,6 +31,9 @@ pub struct At<T> {
     pub span: Range<usize>,
 }
 
+/// A list of texts.
+pub type Texts<'a> = At<Vec<At<&'a str>>>;
+
 /// One table of the file, and what it may hold.
 pub struct Table<'a> {
     reader: &'a Reader,
@@ -238,7 +241,7 @@ impl<'a> Table<'a> {
     }
 
     /// Each item with its place; `None` if the key is missing or one item is no text.
-    pub fn texts(&self, name: &str) -> Option<At<Vec<At<&'a str>>>> {
+    pub fn texts(&self, name: &str) -> Option<Texts<'a>> {
         let value = self.value(name)?;
         let DeValue::Array(items) = value.get_ref() else {
             self.wrong_type(name, value);
@@ -255,7 +258,7 @@ impl<'a> Table<'a> {
     }
 
     /// A list of texts, or a list of such lists.
-    pub fn text_lists(&self, name: &str) -> Option<At<Vec<At<Vec<At<&'a str>>>>>> {
+    pub fn text_lists(&self, name: &str) -> Option<At<Vec<Texts<'a>>>> {
         let value = self.value(name)?;
         let DeValue::Array(items) = value.get_ref() else {
             self.wrong_type(name, value);

@@ -163,10 +163,10 @@ fn host_keys(top: &Table<'_>) -> Option<Vec<HostKey>> {
         if text.value.contains("rsa") {
             let hint = "signing with RSA leaks timing here (RUSTSEC-2023-0071); every client takes ecdsa-p256";
             top.reader().error(text.span.clone(), "RSA host keys are not offered", hint);
-        } else if let Some(key) = top.one_of("host_keys", text, &WORDS) {
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
+        } else if let Some(key) = top.one_of("host_keys", text, &WORDS)
+            && !keys.contains(&key)
+        {
+            keys.push(key);
         }
     }
     if texts.value.is_empty() {

@@ -195,14 +195,15 @@ fn require(table: &Table<'_>, keys: bool, password: bool) -> Option<Vec<Vec<Meth
         }
         if list.value.is_empty() {
             reader.error(list.span.clone(), "an empty list would let everyone in", "name a method: [\"publickey\"]");
-        } else if let Some(shorter) = ways.iter().find(|other| way.starts_with(other) || other.starts_with(&way)) {
-            if !way.is_empty() && !shorter.is_empty() {
-                reader.error(
-                    list.span.clone(),
-                    "one of these alternatives contains another",
-                    "the shorter would always do: remove one",
-                );
-            }
+        } else if let Some(shorter) = ways.iter().find(|other| way.starts_with(other) || other.starts_with(&way))
+            && !way.is_empty()
+            && !shorter.is_empty()
+        {
+            reader.error(
+                list.span.clone(),
+                "one of these alternatives contains another",
+                "the shorter would always do: remove one",
+            );
         }
         ways.push(way);
     }
