@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::config::reader::{At, Reader, Table};
+use crate::config::reader::Reader;
+use crate::config::table::{At, Table};
 use crate::names::UserName;
 use crate::policy::decide::{INBOX, RECEIPTS, STAGING};
 use crate::policy::patterns::TEMP_NAMES;
@@ -120,13 +121,15 @@ fn path(table: &Table<'_>) -> Option<At<VirtualPath>> {
 }
 
 fn overlaps(reader: &Reader, path: &At<VirtualPath>, others: &[At<VirtualPath>]) {
-    for other in others {
-        if path.value == other.value {
-            reader.error(path.span.clone(), "this folder is given twice", "remove one, or change its path");
-        } else if path.value.below(&other.value).is_some() || other.value.below(&path.value).is_some() {
-            let message = format!("this folder and `{}` lie one within the other", other.value);
-            reader.error(path.span.clone(), message, "which rules would hold there? put them side by side");
-        }
+    if others.iter().any(|other| other.value == path.value) {
+        reader.error(path.span.clone(), "this folder is given twice", "remove one, or change its path");
+        return;
+    }
+    let nested =
+        |other: &&At<VirtualPath>| path.value.below(&other.value).is_some() || other.value.below(&path.value).is_some();
+    if let Some(other) = others.iter().find(nested) {
+        let message = format!("this folder and `{}` lie one within the other", other.value);
+        reader.error(path.span.clone(), message, "which rules would hold there? put them side by side");
     }
 }
 

@@ -14,6 +14,7 @@ mod server;
 mod source;
 mod sshkey;
 mod suggest;
+mod table;
 mod user_file;
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::keys::{LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SWEEP};
-use crate::config::reader::{At, Reader, Table};
-use crate::config::schedule::{Schedule, ScheduleError};
+use crate::config::reader::Reader;
+use crate::config::schedule::Schedule;
 use crate::config::settings::{HostKey, Log, LogFormat, LogLevel, ServerLimits, Settings};
+use crate::config::table::{At, Table};
 
 /// `None` if the reader has been told of an error.
 pub fn settings(reader: &Reader) -> Option<Settings> {
@@ -205,24 +206,17 @@ fn limits(table: &Table<'_>) -> Option<ServerLimits> {
 fn sweep(table: &Table<'_>) -> Option<Schedule> {
     let schedule = table.text_or_default("schedule")?;
     let zone = table.text_or_default("zone")?;
-    match Schedule::parse(schedule.value, zone.value) {
-        Ok(parsed) => Some(parsed),
-        Err(error) => {
-            let (span, hint) = match &error {
-                ScheduleError::Cron(_) => (
-                    schedule.span,
-                    "five fields: minute, hour, day of month, month, day of week; \"0 * * * *\" is every hour, \"30 2 * * *\" at 02:30",
-                ),
-                ScheduleError::Zone => (
-                    zone.span,
-                    "a name such as \"Europe/Berlin\" or \"UTC\"; names are listed in /usr/share/zoneinfo (package tzdata)",
-                ),
-                ScheduleError::Never => (schedule.span, "is there such a day? \"0 * * * *\" is every hour"),
-            };
-            table.reader().error(span, error.to_string(), hint);
-            None
-        }
+    const ZONES: &str =
+        "a name such as \"Europe/Berlin\" or \"UTC\"; they are listed in /usr/share/zoneinfo (package tzdata)";
+    const FIELDS: &str =
+        "minute, hour, day of month, month, day of week: \"0 * * * *\" is every hour, \"30 2 * * *\" is 02:30";
+    // Each by itself, so that both are shown.
+    let zone_only = Schedule::parse("0 * * * *", zone.value).map_err(|error| (&zone, error, ZONES));
+    let text_only = Schedule::parse(schedule.value, "UTC").map_err(|error| (&schedule, error, FIELDS));
+    for (place, error, hint) in [zone_only.err(), text_only.err()].into_iter().flatten() {
+        table.reader().error(place.span.clone(), error.to_string(), hint);
     }
+    Schedule::parse(schedule.value, zone.value).ok()
 }
 
 fn log(table: &Table<'_>) -> Option<Log> {

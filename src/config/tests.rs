@@ -110,11 +110,9 @@ fn the_sample_settings_show_every_key() {
 
 #[test]
 fn typical_mistakes_are_answered_with_how_to_mend_them() {
-    let radiology = user("radiology", "[inbox]\nmode = \"managed\"\n").replace("IO/6", "IMSf");
-    let clerk = "user = \"clerk\"\n[login]\nkeys = []\npassword = \"$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\nfrom = [\"10.0.0.1\"]\n[[folder]]\npath = \"/desk\"\nkind = \"shared\"\n[[folder]]\npath = \"/x\"\nkind = \"drop\"\nto = [\"radiology\", \"gone\"]\nexpire = \"1h\"\n";
-    let gone = user("gone", "disabled = true\n[inbox]\nmode = \"managed\"\n");
-    let radiology = radiology
-        .replace("IMSfHrxB4Ov2QoZoRHIzGcyvk8VZ9ffSKa8yVeTRsWY2", "IMSfUV7q623LvW6FW/4+HQhwSLTUPMIcPBlugcoIHSXQ");
+    let clerk = include_str!("../../tests/mistakes/others/clerk.toml");
+    let gone = include_str!("../../tests/mistakes/others/gone.toml");
+    let radiology = include_str!("../../tests/mistakes/others/radiology.toml");
     let mut seen = 0;
     for entry in fs::read_dir(repository("tests/mistakes")).unwrap() {
         let path = entry.unwrap().path();
@@ -125,7 +123,7 @@ fn typical_mistakes_are_answered_with_how_to_mend_them() {
         let problems = if path.file_stem().unwrap() == "server-settings" {
             server(&text).1
         } else {
-            parse(&[("acme", &text), ("clerk", clerk), ("gone", &gone), ("radiology", &radiology)]).1
+            parse(&[("acme", &text), ("clerk", clerk), ("gone", gone), ("radiology", radiology)]).1
         };
         assert!(!problems.is_empty(), "{} is no mistake", path.display());
         agrees(&path.with_extension("txt"), &(Problems(problems).render(false) + "\n"));
@@ -239,6 +237,22 @@ fn a_message_never_carries_control_characters_to_the_terminal() {
 }
 
 #[test]
+fn what_may_be_a_secret_is_never_shown() {
+    for text in [
+        user("acme", "password = \"hunter2\"\n"),
+        user("acme", "password = \"hunter2\n"),
+        user("acme", "password = \"hunter2\"\npassword = 3\n"),
+        user("acme", "\n").replace(KEY, "b3BlbnNzaC1rZXkt hunter2"),
+        user("acme", "[inbox]\nmode = \"sealed\"\nkey = \"SEALDROP-IDENTITY-1HUNTER2\"\n"),
+    ] {
+        let (policy, problems) = parse(&[("acme", &text)]);
+        let shown = Problems(problems.clone()).render(false).to_lowercase();
+        assert!(policy.is_none() && !shown.contains("hunter2"), "{shown}");
+        assert!(problems.iter().all(|problem| !problem.line_text().unwrap_or("").to_lowercase().contains("hunter2")));
+    }
+}
+
+#[test]
 fn dates_are_exact_moments() {
     let expires = |text: &str| {
         let (policy, problems) =
@@ -252,6 +266,40 @@ fn dates_are_exact_moments() {
     assert_eq!(expires("2027-01-01T18:00:00+01:00").as_deref(), Ok("2027-01-01T17:00:00Z"));
     assert!(expires("2027-01-01T18:00:00").unwrap_err().contains("any zone"));
     assert!(expires("\"2027-01-01\"").is_err() && expires("12:00:00").is_err());
+}
+
+#[test]
+fn an_account_may_have_a_password_alone() {
+    let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for keys in ["", "keys = []\n"] {
+        let text = format!("user = \"acme\"\n[login]\n{keys}password = \"{hash}\"\n[inbox]\nmode = \"managed\"\n");
+        let (policy, problems) = parse(&[("acme", &text)]);
+        let user = policy.unwrap_or_else(|| panic!("{}", Problems(problems))).users().next().cloned().unwrap();
+        assert_eq!(user.login.require, [[Method::Password]]);
+    }
+}
+
+#[test]
+fn alternatives_are_lists_of_lists() {
+    let require = |value: &str| {
+        let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let rest = format!("password = \"{hash}\"\nrequire = {value}\n[inbox]\nmode = \"managed\"\n");
+        let (policy, problems) = parse(&[("acme", &user("acme", &rest))]);
+        policy.map(|policy| policy.users().next().unwrap().login.require.clone()).ok_or(problems)
+    };
+    assert_eq!(require("[\"publickey\", \"password\"]").unwrap(), [[Method::PublicKey, Method::Password]]);
+    assert_eq!(require("[[\"publickey\"], [\"password\"]]").unwrap(), [[Method::PublicKey], [Method::Password]]);
+    for bad in [
+        "[]",
+        "[[]]",
+        "[\"totp\"]",
+        "\"publickey\"",
+        "[[\"password\"], \"publickey\"]",
+        "[\"password\", \"password\"]",
+        "[[\"password\"], [\"password\", \"publickey\"]]",
+    ] {
+        assert!(require(bad).is_err(), "{bad}");
+    }
 }
 
 proptest! {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::keys::{FOLDER, INBOX, LOGIN, POLICY, USER_LIMITS, USER_TOP};
-use crate::config::reader::{At, Reader, Table};
+use crate::config::reader::Reader;
+use crate::config::table::{At, Table};
 use crate::config::{recipient, sshkey};
 use crate::names::UserName;
 use crate::policy::password::{PasswordError, PasswordHash};
@@ -99,7 +100,8 @@ fn login(table: &Table<'_>, seen: &mut Vec<At<PublicKey>>) -> Option<Login> {
         }
     }
     let password = table.text("password").and_then(|text| password(reader, &text));
-    let (keys, has_password) = (!seen.is_empty(), table.has("password"));
+    let keys = table.texts("keys").map_or(table.has("keys"), |texts| !texts.value.is_empty());
+    let has_password = table.has("password");
     if table.is_there() && !table.has("keys") && !has_password {
         reader.error(
             table.span.clone(),
@@ -107,7 +109,7 @@ fn login(table: &Table<'_>, seen: &mut Vec<At<PublicKey>>) -> Option<Login> {
             "add keys = [\"ssh-ed25519 AAAA…\"]",
         );
     }
-    let require = require(table, keys || table.has("keys"), has_password);
+    let require = require(table, keys, has_password);
     let from = from(table);
     let guessable = require.as_ref().is_some_and(|ways| ways.iter().any(|way| way == &[Method::Password]));
     if guessable && from.as_ref().is_some_and(Vec::is_empty) {
@@ -135,11 +137,18 @@ fn public_key(reader: &Reader, text: &At<&str>, seen: &mut Vec<At<PublicKey>>) {
             }
             seen.push(At { value: parsed.key, span: text.span.clone() });
         }
-        Err((message, hint)) => reader.error(text.span.clone(), message, hint),
+        Err((message, hint)) => {
+            // Whatever it is, it may be the wrong half.
+            if !text.value.starts_with("ssh-") && !text.value.starts_with("ecdsa-") && !text.value.starts_with("sk-") {
+                reader.hide(text.span.clone());
+            }
+            reader.error(text.span.clone(), message, hint);
+        }
     }
 }
 
 fn password(reader: &Reader, text: &At<&str>) -> Option<PasswordHash> {
+    reader.hide(text.span.clone());
     const HOW: &str = "`sealdrop passwd` makes one, $argon2id$v=19$m=65536,t=3,p=1$…";
     match text.value.parse() {
         Ok(hash) => Some(hash),
@@ -313,6 +322,9 @@ fn inbox(table: &Table<'_>) -> Option<Inbox> {
             match recipient::check(key.value) {
                 Ok(()) => Some(Inbox::Sealed { recipient: key.value.to_owned() }),
                 Err((message, hint)) => {
+                    if !key.value.starts_with("sealdrop1") {
+                        reader.hide(key.span.clone());
+                    }
                     reader.error(key.span, message, hint);
                     None
                 }
