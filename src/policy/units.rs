@@ -133,7 +133,7 @@ fn seconds_in(number: u64, unit: &str) -> Result<u64, UnitError> {
         return Ok(*seconds);
     }
     let hint = match unit {
-        "" => format!("give the unit: \"{number}h\", \"{number} days\""),
+        "" => format!("give the unit: \"{number}s\", \"{number} min\", \"{number}h\", \"{number} days\""),
         "m" | "M" => format!(
             "`{unit}` could be minutes or months: write \"{number} min\" or \"{} days\"",
             number.saturating_mul(30)

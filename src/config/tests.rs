@@ -1,0 +1,340 @@
+//! The configuration's promises: what is shipped loads, typical mistakes are answered as the transcripts in
+//! tests/mistakes show, the reference agrees with the code, and no file whatever makes it panic.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{FolderKind, Inbox, Method, Mtime, Overwrite};
+
+const NOW: Time = Time(1_795_308_143_000);
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO/6HrxB4Ov2QoZoRHIzGcyvk8VZ9ffSKa8yVeTRsWY2 x";
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The shipped files, where this process owns them: a checkout may belong to someone else.
+fn shipped() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let policies = place.path().join("policies");
+    fs::create_dir(&policies).unwrap();
+    fs::copy(repository("config/sealdrop.toml"), place.path().join("sealdrop.toml")).unwrap();
+    for entry in fs::read_dir(repository("config/policies")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+    }
+    for entry in fs::read_dir(&policies).unwrap() {
+        fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    place
+}
+
+/// Whole texts of policy files, by user.
+fn parse(files: &[(&str, &str)]) -> (Option<Policy>, Vec<Problem>) {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(user, text)| (PathBuf::from(format!("policies/{user}.toml")), text.as_bytes().to_vec()))
+        .collect();
+    policy_from(&files, NOW, false)
+}
+
+fn user(name: &str, rest: &str) -> String {
+    format!("user = \"{name}\"\n[login]\nkeys = [\"{KEY}\"]\n{rest}")
+}
+
+fn server(text: &str) -> (Option<Settings>, Vec<Problem>) {
+    let reader = Reader::new(Path::new("sealdrop.toml"), Arc::from(text));
+    let settings = server::settings(&reader);
+    (settings, reader.into_problems())
+}
+
+/// Compares with the file, or writes it if `SEALDROP_BLESS` is set.
+fn agrees(path: &Path, text: &str) {
+    if std::env::var_os("SEALDROP_BLESS").is_some() {
+        fs::write(path, text).unwrap();
+    }
+    let kept = fs::read_to_string(path).unwrap_or_default();
+    assert!(kept == text, "{} is out of step; SEALDROP_BLESS=1 rewrites it. Now:\n{text}", path.display());
+}
+
+#[test]
+fn every_shipped_file_loads_without_a_warning() {
+    let place = shipped();
+    let loaded = load(&place.path().join("sealdrop.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{}", Problems(loaded.warnings));
+    let policy = &loaded.policy;
+    let names: Vec<&str> = policy.users().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["acme-imaging", "city-lab", "st-mary-radiology", "ward-seven"]);
+    let acme = policy.user(&"acme-imaging".parse().unwrap()).unwrap();
+    assert_eq!(acme.login.keys.len(), 2);
+    assert_eq!(acme.login.require, [[Method::PublicKey]]);
+    let radiology = &acme.folders[0];
+    assert_eq!(
+        (radiology.kind, radiology.overwrite, radiology.mtime),
+        (FolderKind::Drop, Overwrite::Version, Mtime::Client)
+    );
+    assert_eq!(radiology.expire.unwrap().as_secs(), 72 * 3600);
+    assert_eq!(radiology.max_size.unwrap().0, 10 << 30);
+    assert_eq!(acme.folders[1].temp_names.texts(), crate::policy::patterns::TEMP_NAMES);
+    let lab = policy.user(&"city-lab".parse().unwrap()).unwrap();
+    assert!(matches!(&lab.inbox, Some(Inbox::Sealed { .. })));
+    assert_eq!(loaded.settings.policies, place.path().join("policies"));
+}
+
+#[test]
+fn the_sample_settings_are_the_defaults() {
+    let sample = fs::read_to_string(repository("config/sealdrop.toml")).unwrap();
+    let (from_sample, _) = server(&sample);
+    let (from_nothing, problems) = server("");
+    assert!(problems.is_empty());
+    assert_eq!(format!("{:?}", from_sample.unwrap()), format!("{:?}", from_nothing.unwrap()));
+}
+
+#[test]
+fn the_sample_settings_show_every_key() {
+    let sample = fs::read_to_string(repository("config/sealdrop.toml")).unwrap();
+    for key in keys::SERVER.iter().flat_map(|section| section.keys) {
+        let shown = sample.lines().any(|line| {
+            let line = line.trim_start_matches(['#', ' ']);
+            line.starts_with(&format!("[{}]", key.name))
+                || line.strip_prefix(key.name).is_some_and(|rest| rest.trim_start().starts_with('='))
+        });
+        assert!(shown, "config/sealdrop.toml does not show `{}`", key.name);
+    }
+}
+
+#[test]
+fn typical_mistakes_are_answered_with_how_to_mend_them() {
+    let clerk = include_str!("../../tests/mistakes/others/clerk.toml");
+    let gone = include_str!("../../tests/mistakes/others/gone.toml");
+    let radiology = include_str!("../../tests/mistakes/others/radiology.toml");
+    let mut seen = 0;
+    for entry in fs::read_dir(repository("tests/mistakes")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "toml") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let problems = if path.file_stem().unwrap() == "server-settings" {
+            server(&text).1
+        } else {
+            parse(&[("acme", &text), ("clerk", clerk), ("gone", gone), ("radiology", radiology)]).1
+        };
+        assert!(!problems.is_empty(), "{} is no mistake", path.display());
+        agrees(&path.with_extension("txt"), &(Problems(problems).render(false) + "\n"));
+        seen += 1;
+    }
+    assert!(seen >= 10);
+}
+
+#[test]
+fn the_reference_agrees_with_the_code() {
+    let path = repository("docs/policy.md");
+    let mut doc = fs::read_to_string(&path).unwrap();
+    for (name, sections) in [("sealdrop.toml", &keys::SERVER[..]), ("user.toml", &keys::POLICY[..])] {
+        let (open, close) = (format!("<!-- keys of {name} -->\n"), format!("<!-- end of {name} -->"));
+        let (Some(start), Some(end)) = (doc.find(&open), doc.find(&close)) else {
+            panic!("docs/policy.md has no {open}")
+        };
+        doc.replace_range(start + open.len()..end, &format!("\n{}", keys::reference(sections)));
+    }
+    agrees(&path, &doc);
+}
+
+#[test]
+fn every_default_is_a_value_its_key_takes() {
+    for key in keys::SERVER.iter().chain(&keys::POLICY).flat_map(|section| section.keys) {
+        let sound = key.default.starts_with('(')
+            || match key.takes {
+                keys::Takes::Size => key.default.parse::<crate::policy::ByteSize>().is_ok(),
+                keys::Takes::Span => crate::policy::units::parse_span(key.default).is_ok(),
+                keys::Takes::Count => key.default.parse::<u64>().is_ok(),
+                keys::Takes::Flag => matches!(key.default, "true" | "false"),
+                keys::Takes::Word(words) => words.contains(&key.default),
+                keys::Takes::Text => !key.default.is_empty(),
+                keys::Takes::Texts | keys::Takes::Words(_) => key.default.starts_with('['),
+                keys::Takes::Moment | keys::Takes::Table | keys::Takes::Tables => false,
+            };
+        assert!(sound, "{}: {}", key.name, key.default);
+    }
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_change_nothing() {
+    let text = user("acme", "[[folder]]\npath = \"/desk\"\nkind = \"shared\"\n");
+    let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    let (policy, problems) = parse(&[("acme", &windows)]);
+    assert!(problems.is_empty(), "{}", Problems(problems));
+    assert_eq!(policy.unwrap().users().len(), 1);
+    let (_, problems) = parse(&[("acme", &windows.replace("kind", "knid"))]);
+    assert_eq!(problems[0].line(), Some(4));
+    assert_eq!((problems[1].line(), problems[1].column()), (Some(6), Some(1)));
+}
+
+#[test]
+fn the_digest_is_of_names_and_contents_in_order() {
+    let a = (PathBuf::from("policies/a.toml"), b"1".to_vec());
+    let b = (PathBuf::from("policies/b.toml"), b"2".to_vec());
+    let both = digest(&[a.clone(), b.clone()]);
+    assert_eq!(both, digest(&[b.clone(), a.clone()]));
+    let elsewhere = (PathBuf::from("/etc/a.toml"), b"1".to_vec());
+    assert_eq!(both, digest(&[elsewhere, b.clone()]));
+    let mut expected = Vec::new();
+    for (name, content) in [("a.toml", "1"), ("b.toml", "2")] {
+        for part in [name, content] {
+            expected.extend((part.len() as u64).to_be_bytes());
+            expected.extend(part.bytes());
+        }
+    }
+    assert_eq!(both.0, <[u8; 32]>::from(Sha256::digest(&expected)));
+    assert_ne!(both, digest(&[(a.0, b"12".to_vec()), (b.0, Vec::new())]));
+}
+
+#[test]
+fn files_that_others_may_write_are_refused_with_the_command_that_mends_it() {
+    let place = shipped();
+    let config = place.path().join("sealdrop.toml");
+    let policy = place.path().join("policies/acme-imaging.toml");
+    let directory = place.path().join("policies");
+    for (path, mode) in [(&policy, 0o646), (&directory, 0o777), (&config, 0o666)] {
+        let before = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let problems = load(&config).unwrap_err();
+        let hint = format!("run: chmod o-w {}", path.display());
+        assert!(problems.0.iter().any(|problem| problem.hint.as_deref() == Some(&hint)), "{problems}");
+        // What could not be read is not reported as users who do not exist.
+        assert!(!problems.to_string().contains("no user"), "{problems}");
+        fs::set_permissions(path, before).unwrap();
+    }
+    assert!(load(&config).is_ok());
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_to_do() {
+    let place = shipped();
+    let problems = load(&place.path().join("other.toml")).unwrap_err().to_string();
+    assert!(problems.contains("no such file") && problems.contains("--config"), "{problems}");
+    fs::remove_dir_all(place.path().join("policies")).unwrap();
+    let problems = load(&place.path().join("sealdrop.toml")).unwrap_err().to_string();
+    assert!(problems.contains("mkdir"), "{problems}");
+    fs::create_dir(place.path().join("policies")).unwrap();
+    fs::write(place.path().join("policies/acme.tml"), "").unwrap();
+    let loaded = load(&place.path().join("sealdrop.toml")).unwrap();
+    let said = Problems(loaded.warnings).to_string();
+    assert!(said.contains("nobody can log in") && said.contains("this is not read"), "{said}");
+}
+
+#[test]
+fn a_message_never_carries_control_characters_to_the_terminal() {
+    let text = user("acme", "\"\\u001b[31mred\" = 1\n");
+    let (_, problems) = parse(&[("acme", &text)]);
+    assert!(!Problems(problems).render(false).contains('\u{1b}'));
+}
+
+#[test]
+fn what_may_be_a_secret_is_never_shown() {
+    for text in [
+        user("acme", "password = \"hunter2\"\n"),
+        user("acme", "password = \"hunter2\n"),
+        user("acme", "password = \"hunter2\"\npassword = 3\n"),
+        user("acme", "\n").replace(KEY, "b3BlbnNzaC1rZXkt hunter2"),
+        user("acme", "[inbox]\nmode = \"sealed\"\nkey = \"SEALDROP-IDENTITY-1HUNTER2\"\n"),
+    ] {
+        let (policy, problems) = parse(&[("acme", &text)]);
+        let shown = Problems(problems.clone()).render(false).to_lowercase();
+        assert!(policy.is_none() && !shown.contains("hunter2"), "{shown}");
+        assert!(problems.iter().all(|problem| !problem.line_text().unwrap_or("").to_lowercase().contains("hunter2")));
+    }
+}
+
+#[test]
+fn dates_are_exact_moments() {
+    let expires = |text: &str| {
+        let (policy, problems) =
+            parse(&[("acme", &user("acme", &format!("expires = {text}\n[inbox]\nmode = \"managed\"\n")))]);
+        match policy {
+            Some(policy) => Ok(policy.users().next().unwrap().login.expires.unwrap().rfc3339()),
+            None => Err(problems[0].message.clone()),
+        }
+    };
+    assert_eq!(expires("2027-01-01").as_deref(), Ok("2027-01-01T00:00:00Z"));
+    assert_eq!(expires("2027-01-01T18:00:00+01:00").as_deref(), Ok("2027-01-01T17:00:00Z"));
+    assert!(expires("2027-01-01T18:00:00").unwrap_err().contains("any zone"));
+    assert!(expires("\"2027-01-01\"").is_err() && expires("12:00:00").is_err());
+}
+
+#[test]
+fn an_account_may_have_a_password_alone() {
+    let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for keys in ["", "keys = []\n"] {
+        let text = format!("user = \"acme\"\n[login]\n{keys}password = \"{hash}\"\n[inbox]\nmode = \"managed\"\n");
+        let (policy, problems) = parse(&[("acme", &text)]);
+        let user = policy.unwrap_or_else(|| panic!("{}", Problems(problems))).users().next().cloned().unwrap();
+        assert_eq!(user.login.require, [[Method::Password]]);
+    }
+}
+
+#[test]
+fn alternatives_are_lists_of_lists() {
+    let require = |value: &str| {
+        let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let rest = format!("password = \"{hash}\"\nrequire = {value}\n[inbox]\nmode = \"managed\"\n");
+        let (policy, problems) = parse(&[("acme", &user("acme", &rest))]);
+        policy.map(|policy| policy.users().next().unwrap().login.require.clone()).ok_or(problems)
+    };
+    assert_eq!(require("[\"publickey\", \"password\"]").unwrap(), [[Method::PublicKey, Method::Password]]);
+    assert_eq!(require("[[\"publickey\"], [\"password\"]]").unwrap(), [[Method::PublicKey], [Method::Password]]);
+    for bad in [
+        "[]",
+        "[[]]",
+        "[\"totp\"]",
+        "\"publickey\"",
+        "[[\"password\"], \"publickey\"]",
+        "[\"password\", \"password\"]",
+        "[[\"password\"], [\"password\", \"publickey\"]]",
+    ] {
+        assert!(require(bad).is_err(), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_whatever_make_it_panic(bytes: Vec<u8>, text in "(\\PC|[\\[\\]=\"\n\r\t#.{}a-z]){0,80}") {
+        for content in [bytes, text.into_bytes()] {
+            let files = [(PathBuf::from("policies/acme.toml"), content.clone())];
+            let (policy, problems) = policy_from(&files, NOW, false);
+            prop_assert!(policy.is_some() || any_error(&problems));
+            let _ = Problems(problems).render(true);
+            if let Ok(text) = source::text(Path::new("sealdrop.toml"), &content) {
+                let reader = Reader::new(Path::new("sealdrop.toml"), text);
+                let settings = server::settings(&reader);
+                let problems = reader.into_problems();
+                prop_assert!(settings.is_some() || any_error(&problems));
+                let _ = Problems(problems).render(false);
+            }
+        }
+    }
+
+    /// A good file with one part of it replaced: what a slip of the editor makes.
+    #[test]
+    fn no_slip_in_a_good_file_makes_it_panic(at in 0usize..3000, cut in 0usize..40, put in "(\\PC|[\\[\\]=\"\n]){0,12}") {
+        let good = include_str!("../../config/policies/acme-imaging.toml");
+        let floor = |mut at: usize| {
+            at = at.min(good.len());
+            while !good.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        let bad = format!("{}{put}{}", &good[..floor(at)], &good[floor(at + cut)..]);
+        let files = [(PathBuf::from("policies/acme-imaging.toml"), bad.into_bytes())];
+        let (policy, problems) = policy_from(&files, NOW, false);
+        prop_assert!(policy.is_some() != any_error(&problems));
+        let _ = Problems(problems).render(true);
+    }
+}
