@@ -16,6 +16,8 @@ mod reader;
 mod recipient;
 mod record;
 mod trailer;
+#[cfg(test)]
+mod vectors;
 mod writer;
 
 pub use aead::{Aead, Reference, Ring, lock, unlock};
