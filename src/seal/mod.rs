@@ -15,6 +15,8 @@ mod keys;
 mod reader;
 mod recipient;
 mod record;
+#[cfg(test)]
+mod tests;
 mod trailer;
 #[cfg(test)]
 mod vectors;
