@@ -62,7 +62,7 @@ impl Seal {
             }
             facts.name = self.file.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
             facts.mtime = u64::try_from(metadata.mtime()).ok();
-            let length = metadata.is_file().then(|| metadata.len());
+            let length = metadata.is_file().then_some(metadata.len());
             (Box::new(file), length)
         };
         let Some(target) = target else {
