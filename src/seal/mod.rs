@@ -15,7 +15,11 @@ mod keys;
 mod reader;
 mod recipient;
 mod record;
+#[cfg(test)]
+mod tests;
 mod trailer;
+#[cfg(test)]
+mod vectors;
 mod writer;
 
 pub use aead::{Aead, Reference, Ring, lock, unlock};
