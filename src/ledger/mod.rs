@@ -4,15 +4,35 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`event`], [`record`], [`receipt`] | what is kept, as values |
-//! | [`store`] | [`Ledger`], the handle: submit, read |
+//! | [`event`], [`record`], [`receipt`] | what is kept, as values; the receipt's text and signatures |
+//! | [`store`], [`listing`] | [`Ledger`], the handle: submit, read, list |
+//! | `committer` | the one writer, and the order of its steps |
+//! | `frame`, `journal` | the journal: its bytes, its files |
+//! | `database`, `live`, `month` | sled: one database, the live one, the months' |
+//! | [`merkle`] | the log's tree and its proofs |
+//! | `recovery`, `ballast` | opening, after whatever happened |
 
+mod ballast;
+mod committer;
+mod database;
 pub mod event;
+mod frame;
+mod journal;
+pub mod listing;
+mod live;
+pub mod merkle;
+mod month;
 pub mod receipt;
 pub mod record;
+mod recovery;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Event, Kind, Outcome};
+pub use listing::{ReceiptFile, ReceiptListing, ReceiptPart};
+pub use live::Refusal;
 pub use receipt::{Receipt, ReceiptFacts, ReceiptRecipient, Signer};
 pub use record::{Batch, Committed, Delivery, DropKind, DropRecord, DropState, ReceiptRecord, Usage, Write};
-pub use store::{Head, Ledger, LedgerError, OpenError, Options, ReceiptFile, ReceiptListing, ReceiptPart, Recovery};
+pub use recovery::{OpenError, Recovery};
+pub use store::{Head, Inclusion, Ledger, LedgerError, Options};

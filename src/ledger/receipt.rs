@@ -108,10 +108,6 @@ impl Signer {
         self.key.public_key()
     }
 
-    pub(super) fn key(&self) -> &PrivateKey {
-        &self.key
-    }
-
     /// The line for an `allowed_signers` file that accepts this server's receipts and nothing else from its key.
     pub fn allowed_signer(&self) -> Result<String, SignError> {
         let mut key = self.key.public_key().clone();

@@ -42,6 +42,19 @@ pub enum Write {
     Receipt { event: usize, facts: ReceiptFacts },
 }
 
+/// A write as the journal keeps it: the same, but with the receipt made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stored {
+    Drop(DropRecord),
+    State { drop: DropId, to: DropState },
+    PickedUp { drop: DropId, user: UserName, at: Time },
+    Moved { drop: DropId, user: UserName, from: VirtualPath, to: VirtualPath },
+    FolderMoved { user: UserName, from: VirtualPath, to: VirtualPath },
+    Unlinked { drop: DropId, user: UserName, path: VirtualPath, at: Time },
+    Expires { drop: DropId, expires: Option<Time>, bucket: Option<u64> },
+    Receipt(ReceiptRecord),
+}
+
 /// What an acknowledged batch became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {

@@ -1,0 +1,297 @@
+//! One sled database: opened so that a broken one is an answer and not an end, changed by one transaction at a time,
+//! made durable in the way that sled's own flush is not (sys/durable). The only file that knows sled.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sled::transaction::{ConflictableTransactionResult, TransactionError, TransactionalTree};
+use sled::{IVec, Transactional, Tree};
+
+use super::merkle::{Frontier, Hash};
+use crate::sys::durable;
+
+/// The tree that every database has, for [`Applied`].
+pub const META: usize = 0;
+const HEAD_KEY: &[u8] = b"head";
+
+/// What a database holds of the journal. Written in the same transaction as what it speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub ledger: [u8; 16],
+    /// Frames applied; the number of the next.
+    pub frames: u64,
+    /// The hash of the last of them.
+    pub hash: Hash,
+    /// The log after them.
+    pub log: Frontier,
+}
+
+pub struct Database {
+    pub name: String,
+    db: sled::Db,
+    /// A descriptor of our own on sled's file, to sync it once more after each flush.
+    file: File,
+    trees: Vec<Tree>,
+}
+
+/// Why a database did not open.
+#[derive(Debug)]
+pub enum Fault {
+    /// Its files cannot be used.
+    Broken(String),
+    /// The machine's fault: no room, no rights, held by another process.
+    Io(io::Error),
+}
+
+/// A read or a change that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("{database}: {source}")]
+    Sled { database: String, source: sled::Error },
+    #[error("{database}: {source}")]
+    Io { database: String, source: io::Error },
+    #[error("{database}: a record of tree `{tree}` cannot be read")]
+    Record { database: String, tree: String },
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// Changes to be made at once: by tree and key, the new value or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes(BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>);
+
+impl Database {
+    /// Opens or makes the database in `path`, and makes its files' existence durable. Its name is the directory's.
+    pub fn open(path: &Path, trees: &[&str], cache_bytes: u64) -> Result<Self, Fault> {
+        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+        // sled answers some damage with a panic; the ledger has a better answer.
+        let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, sled::Error> {
+            let db = config.open()?;
+            let trees = trees.iter().map(|name| db.open_tree(name)).collect::<Result<Vec<_>, _>>()?;
+            Ok((db, trees))
+        }));
+        let (db, trees) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(Fault::of(error)),
+            Err(panic) => return Err(Fault::Broken(panic_text(panic.as_ref()))),
+        };
+        let file = File::open(path.join("db")).map_err(Fault::Io)?;
+        durable::sync_tree(path).map_err(Fault::Io)?;
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self { name, db, file, trees })
+    }
+
+    pub fn get(&self, tree: usize, key: &[u8]) -> Result<Option<IVec>, DatabaseError> {
+        self.trees[tree].get(key).map_err(|e| self.failed(e))
+    }
+
+    pub fn get_record<T: DeserializeOwned>(&self, tree: usize, key: &[u8]) -> Result<Option<T>, DatabaseError> {
+        self.get(tree, key)?.map(|bytes| self.record(tree, &bytes)).transpose()
+    }
+
+    /// Decodes a record of `tree`.
+    pub fn record<T: DeserializeOwned>(&self, tree: usize, bytes: &[u8]) -> Result<T, DatabaseError> {
+        postcard::from_bytes(bytes).map_err(|_| self.unreadable(tree))
+    }
+
+    pub fn unreadable(&self, tree: usize) -> DatabaseError {
+        let tree = String::from_utf8_lossy(&self.trees[tree].name()).into_owned();
+        DatabaseError::Record { database: self.name.clone(), tree }
+    }
+
+    /// Pairs from `start` (included) on, in the order of their keys.
+    pub fn range(&self, tree: usize, start: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), DatabaseError>> {
+        self.trees[tree].range(start..).map(|pair| pair.map_err(|e| self.failed(e)))
+    }
+
+    pub fn applied(&self) -> Result<Option<Applied>, DatabaseError> {
+        self.get_record(META, HEAD_KEY)
+    }
+
+    /// Makes all changes in one transaction. Atomic at once, durable after [`Database::flush`].
+    pub fn apply(&self, changes: &Changes) -> Result<(), DatabaseError> {
+        let done = self.trees.as_slice().transaction(
+            |trees: &Vec<TransactionalTree>| -> ConflictableTransactionResult<(), ()> {
+                for ((tree, key), value) in &changes.0 {
+                    match value {
+                        Some(value) => trees[*tree].insert(key.as_slice(), value.as_slice())?,
+                        None => trees[*tree].remove(key.as_slice())?,
+                    };
+                }
+                Ok(())
+            },
+        );
+        match done {
+            Ok(()) | Err(TransactionError::Abort(())) => Ok(()),
+            Err(TransactionError::Storage(source)) => Err(self.failed(source)),
+        }
+    }
+
+    /// What was applied survives a power cut: sled writes its buffers (and syncs, since sys/durable), then the file is
+    /// synced once more, as the measurements that lost nothing did.
+    pub fn flush(&self) -> Result<(), DatabaseError> {
+        self.db.flush().map_err(|e| self.failed(e))?;
+        self.file.sync_data().map_err(|source| DatabaseError::Io { database: self.name.clone(), source })
+    }
+
+    fn failed(&self, source: sled::Error) -> DatabaseError {
+        DatabaseError::Sled { database: self.name.clone(), source }
+    }
+}
+
+impl Fault {
+    fn of(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(e) => match e.kind() {
+                // sled's own words for damage; `Other` is also its word for a held lock.
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Self::Broken(e.to_string()),
+                io::ErrorKind::Other if !e.to_string().contains("acquire lock") => Self::Broken(e.to_string()),
+                _ => Self::Io(e),
+            },
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("sled panicked").lines().next().unwrap_or_default().to_owned()
+}
+
+/// A database with changes that are not made yet in front of it. Batches are tried one by one: what one changed is
+/// kept for the next ones to see, or forgotten.
+pub struct Plan<'a> {
+    db: &'a Database,
+    kept: Changes,
+    tried: Changes,
+}
+
+impl<'a> Plan<'a> {
+    pub fn on(db: &'a Database) -> Self {
+        Self { db, kept: Changes::default(), tried: Changes::default() }
+    }
+
+    pub fn get(&self, tree: usize, key: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
+        let key = (tree, key.to_vec());
+        match self.tried.0.get(&key).or_else(|| self.kept.0.get(&key)) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.db.get(tree, &key.1)?.map(|value| value.to_vec())),
+        }
+    }
+
+    pub fn get_record<T: DeserializeOwned>(&self, tree: usize, key: &[u8]) -> Result<Option<T>, DatabaseError> {
+        self.get(tree, key)?.map(|bytes| self.db.record(tree, &bytes)).transpose()
+    }
+
+    /// A number kept big-endian; 0 if there is none.
+    pub fn get_count(&self, tree: usize, key: &[u8]) -> Result<u64, DatabaseError> {
+        Ok(self.get(tree, key)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
+    }
+
+    /// All pairs whose key begins with `prefix`.
+    pub fn under(&self, tree: usize, prefix: &[u8]) -> Result<Vec<Pair>, DatabaseError> {
+        let mut found = BTreeMap::new();
+        for pair in self.db.range(tree, prefix) {
+            let (key, value) = pair?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            found.insert(key.to_vec(), Some(value.to_vec()));
+        }
+        for changes in [&self.kept, &self.tried] {
+            let ahead = changes.0.range((tree, prefix.to_vec())..);
+            for ((_, key), value) in ahead.take_while(|((t, key), _)| *t == tree && key.starts_with(prefix)) {
+                found.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+
+    pub fn put(&mut self, tree: usize, key: Vec<u8>, value: Vec<u8>) {
+        self.tried.0.insert((tree, key), Some(value));
+    }
+
+    pub fn put_record(&mut self, tree: usize, key: Vec<u8>, value: &impl Serialize) -> Result<(), DatabaseError> {
+        let bytes = postcard::to_allocvec(value).map_err(|_| self.db.unreadable(tree))?;
+        self.put(tree, key, bytes);
+        Ok(())
+    }
+
+    pub fn remove(&mut self, tree: usize, key: Vec<u8>) {
+        self.tried.0.insert((tree, key), None);
+    }
+
+    pub fn keep(&mut self) {
+        self.kept.0.append(&mut self.tried.0);
+    }
+
+    pub fn forget(&mut self) {
+        self.tried.0.clear();
+    }
+
+    /// All that was kept, and what the database then holds of the journal.
+    pub fn finish(mut self, applied: &Applied) -> Result<Changes, DatabaseError> {
+        self.forget();
+        self.put_record(META, HEAD_KEY.to_vec(), applied)?;
+        self.keep();
+        Ok(self.kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(dir: &Path) -> Database {
+        Database::open(dir, &["meta", "a"], 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn a_plan_sees_what_was_kept_and_not_what_was_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = database(dir.path());
+        let mut plan = Plan::on(&db);
+        plan.put(1, b"k1".to_vec(), b"1".to_vec());
+        plan.keep();
+        plan.put(1, b"k2".to_vec(), b"2".to_vec());
+        plan.remove(1, b"k1".to_vec());
+        assert_eq!(plan.under(1, b"k").unwrap(), vec![(b"k2".to_vec(), b"2".to_vec())]);
+        plan.forget();
+        assert_eq!(plan.under(1, b"k").unwrap(), vec![(b"k1".to_vec(), b"1".to_vec())]);
+        let applied = Applied { ledger: [1; 16], frames: 3, hash: [2; 32], log: Frontier::empty() };
+        db.apply(&plan.finish(&applied).unwrap()).unwrap();
+        assert_eq!(db.get(1, b"k1").unwrap().unwrap(), b"1");
+        assert_eq!(db.get(1, b"k2").unwrap(), None);
+        assert_eq!(db.applied().unwrap(), Some(applied));
+    }
+
+    #[test]
+    fn sleds_own_flush_ends_in_fdatasync() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = database(dir.path());
+        let before = durable::guarded_syncs();
+        let mut plan = Plan::on(&db);
+        plan.put(1, b"k".to_vec(), b"v".to_vec());
+        let applied = Applied { ledger: [0; 16], frames: 1, hash: [0; 32], log: Frontier::empty() };
+        db.apply(&plan.finish(&applied).unwrap()).unwrap();
+        db.flush().unwrap();
+        assert!(durable::guarded_syncs() > before);
+    }
+
+    #[test]
+    fn a_database_of_rubbish_is_broken_and_one_that_is_held_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(database(dir.path()));
+        std::fs::write(dir.path().join("conf"), b"rubbish of more than eight bytes").unwrap();
+        assert!(matches!(Database::open(dir.path(), &["meta"], 1 << 20), Err(Fault::Broken(_))));
+        let dir = tempfile::tempdir().unwrap();
+        let _held = database(dir.path());
+        assert!(matches!(Database::open(dir.path(), &["meta"], 1 << 20), Err(Fault::Io(_))));
+    }
+}

@@ -1,0 +1,296 @@
+//! The live database: drops, what comes due, where things are in users' views, what they add up to, and where the
+//! receipts are. Changes come from the journal's entries alone, so applying them again from the journal gives the same
+//! database. A drop's index entries are a function of its record: what differs is what changes.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::database::{Database, DatabaseError, META, Plan};
+use super::frame::Entry;
+use super::record::{DropRecord, DropState, ReceiptRecord, Stored, Usage};
+use crate::clock::Time;
+use crate::names::{DropId, ReceiptId, UserName};
+use crate::vpath::VirtualPath;
+
+pub const TREES: &[&str] = &["meta", "drops", "expiry", "paths", "usage", "buckets", "receipt-paths", "receipt-months"];
+/// Drop id → [`DropRecord`].
+pub const DROPS: usize = 1;
+/// Due time, drop id → nothing.
+pub const EXPIRY: usize = 2;
+/// User, NUL, path → drop id.
+pub const PATHS: usize = 3;
+/// User → bytes, files.
+const USAGE: usize = 4;
+/// Bucket → how many drops need its key.
+const BUCKETS: usize = 5;
+/// User, NUL, path → [`ReceiptPlace`].
+pub const RECEIPT_PATHS: usize = 6;
+/// Receipt id → month.
+pub const RECEIPT_MONTHS: usize = 7;
+/// In `meta`: how many drops have bytes.
+const LIVE_DROPS: &[u8] = b"live-drops";
+
+/// Where a receipt is, and what a listing shows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptPlace {
+    pub id: ReceiptId,
+    pub month: u32,
+    pub at: Time,
+    pub text_len: u32,
+    pub signature_len: u32,
+    pub content_signature_len: u32,
+}
+
+/// Why a write does not apply.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no drop {0}")]
+    NoSuchDrop(DropId),
+    #[error("drop {0} is already in the ledger")]
+    DropExists(DropId),
+    #[error("receipt {0} is already in the ledger")]
+    ReceiptExists(ReceiptId),
+    #[error("drop {drop} is {from} and cannot become {to}")]
+    WrongState { drop: DropId, from: &'static str, to: &'static str },
+    #[error("{user} has no entry of drop {drop} at {path}")]
+    NotThere { drop: DropId, user: UserName, path: VirtualPath },
+    #[error("a path would become too long or too deep")]
+    PathTooLong,
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Applies an entry's writes to the plan.
+pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32) -> Result<(), Refusal> {
+    for write in &entry.writes {
+        match write {
+            Stored::Drop(record) => {
+                if plan.get(DROPS, &record.drop.0)?.is_some() {
+                    return Err(Refusal::DropExists(record.drop));
+                }
+                put(plan, None, record)?;
+            }
+            Stored::State { drop, to } => change(plan, drop, |record| {
+                let from = record.state;
+                if !from.may_become(*to) {
+                    return Err(Refusal::WrongState { drop: *drop, from: from.word(), to: to.word() });
+                }
+                record.state = *to;
+                Ok(())
+            })?,
+            Stored::PickedUp { drop, user, at } => change(plan, drop, |record| {
+                // A shared folder's file has no delivery; reading one's own is no pickup.
+                for delivery in record.deliveries.iter_mut().filter(|delivery| delivery.user == *user) {
+                    delivery.picked_up = delivery.picked_up.saturating_add(1);
+                    delivery.last_pickup = Some(*at);
+                }
+                Ok(())
+            })?,
+            Stored::Moved { drop, user, from, to } => change(plan, drop, |record| {
+                let Some((path, _)) = entries_mut(record, user).find(|(path, _)| **path == *from) else {
+                    return Err(Refusal::NotThere { drop: *drop, user: user.clone(), path: from.clone() });
+                };
+                *path = to.clone();
+                Ok(())
+            })?,
+            Stored::FolderMoved { user, from, to } => move_folder(plan, user, from, to)?,
+            Stored::Unlinked { drop, user, path, at } => change(plan, drop, |record| {
+                let Some((_, unlinked)) = entries_mut(record, user).find(|(p, _)| **p == *path) else {
+                    return Err(Refusal::NotThere { drop: *drop, user: user.clone(), path: path.clone() });
+                };
+                *unlinked = Some(*at);
+                Ok(())
+            })?,
+            Stored::Expires { drop, expires, bucket } => change(plan, drop, |record| {
+                (record.expires, record.bucket) = (*expires, *bucket);
+                Ok(())
+            })?,
+            Stored::Receipt(receipt) => put_receipt(plan, receipt, month)?,
+        }
+    }
+    Ok(())
+}
+
+fn change(
+    plan: &mut Plan<'_>,
+    drop: &DropId,
+    change: impl FnOnce(&mut DropRecord) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let before: DropRecord = plan.get_record(DROPS, &drop.0)?.ok_or(Refusal::NoSuchDrop(*drop))?;
+    let mut after = before.clone();
+    change(&mut after)?;
+    Ok(put(plan, Some(&before), &after)?)
+}
+
+/// A user's linked entries of a drop: the sender's own, and its deliveries.
+fn entries_mut<'a>(
+    record: &'a mut DropRecord,
+    user: &'a UserName,
+) -> impl Iterator<Item = (&'a mut VirtualPath, &'a mut Option<Time>)> {
+    let own = (record.sender == *user).then_some((&mut record.path, &mut record.unlinked));
+    let delivered = record.deliveries.iter_mut().filter(move |delivery| delivery.user == *user);
+    own.into_iter()
+        .chain(delivered.map(|delivery| (&mut delivery.path, &mut delivery.unlinked)))
+        .filter(|(_, unlinked)| unlinked.is_none())
+}
+
+fn move_folder(plan: &mut Plan<'_>, user: &UserName, from: &VirtualPath, to: &VirtualPath) -> Result<(), Refusal> {
+    for (_, id) in plan.under(PATHS, &below(user, from))? {
+        let Ok(id) = id.try_into().map(DropId) else { continue };
+        change(plan, &id, |record| {
+            for (path, _) in entries_mut(record, user) {
+                if let Some(tail) = path.below(from) {
+                    *path = to.append(&tail).map_err(|_| Refusal::PathTooLong)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes the record and brings its index entries from those of `before` to those of `after`.
+fn put(plan: &mut Plan<'_>, before: Option<&DropRecord>, after: &DropRecord) -> Result<(), DatabaseError> {
+    let id = after.drop.0;
+    plan.put_record(DROPS, id.to_vec(), after)?;
+
+    let (old, new) = (before.map(path_keys).unwrap_or_default(), path_keys(after));
+    for key in old.difference(&new) {
+        // A later drop may have taken the path.
+        if plan.get(PATHS, key)?.as_deref() == Some(&id) {
+            plan.remove(PATHS, key.clone());
+        }
+    }
+    for key in new.difference(&old) {
+        plan.put(PATHS, key.clone(), id.to_vec());
+    }
+
+    let (old, new) = (before.and_then(due_key), due_key(after));
+    if old != new {
+        old.into_iter().for_each(|key| plan.remove(EXPIRY, key));
+        new.into_iter().for_each(|key| plan.put(EXPIRY, key, Vec::new()));
+    }
+
+    let held = |record: &DropRecord| record.state.holds_bytes();
+    let (was, is) = (before.is_some_and(held), held(after));
+    if was != is {
+        let mut usage = usage(plan, &after.sender)?;
+        let step = |n: u64, by: u64| if is { n.saturating_add(by) } else { n.saturating_sub(by) };
+        usage = Usage { bytes: step(usage.bytes, after.size), files: step(usage.files, 1) };
+        let value = [usage.bytes.to_be_bytes(), usage.files.to_be_bytes()].concat();
+        plan.put(USAGE, after.sender.as_str().as_bytes().to_vec(), value);
+        let live = step(plan.get_count(META, LIVE_DROPS)?, 1);
+        plan.put(META, LIVE_DROPS.to_vec(), live.to_be_bytes().to_vec());
+    }
+
+    let old = before.filter(|record| held(record)).and_then(|record| record.bucket);
+    let new = after.bucket.filter(|_| is);
+    if old != new {
+        for (bucket, up) in [(old, false), (new, true)] {
+            let Some(bucket) = bucket else { continue };
+            let key = bucket.to_be_bytes();
+            let count = plan.get_count(BUCKETS, &key)?;
+            let count = if up { count + 1 } else { count.saturating_sub(1) };
+            if count == 0 {
+                plan.remove(BUCKETS, key.to_vec());
+            } else {
+                plan.put(BUCKETS, key.to_vec(), count.to_be_bytes().to_vec());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn put_receipt(plan: &mut Plan<'_>, receipt: &ReceiptRecord, month: u32) -> Result<(), Refusal> {
+    if plan.get(RECEIPT_MONTHS, &receipt.id.0)?.is_some() {
+        return Err(Refusal::ReceiptExists(receipt.id));
+    }
+    plan.put(RECEIPT_MONTHS, receipt.id.0.to_vec(), month.to_be_bytes().to_vec());
+    let len = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let place = ReceiptPlace {
+        id: receipt.id,
+        month,
+        at: receipt.at,
+        text_len: len(&receipt.text),
+        signature_len: len(&receipt.signature),
+        content_signature_len: len(&receipt.content_signature),
+    };
+    Ok(plan.put_record(RECEIPT_PATHS, at(&receipt.user, &receipt.path), &place)?)
+}
+
+fn path_keys(record: &DropRecord) -> BTreeSet<Vec<u8>> {
+    if !record.state.has_paths() {
+        return BTreeSet::new();
+    }
+    let own = record.unlinked.is_none().then(|| at(&record.sender, &record.path));
+    let delivered = record.deliveries.iter().filter(|delivery| delivery.unlinked.is_none());
+    own.into_iter().chain(delivered.map(|delivery| at(&delivery.user, &delivery.path))).collect()
+}
+
+/// Destructions that have begun sort before everything: they go on whatever the time is.
+fn due_key(record: &DropRecord) -> Option<Vec<u8>> {
+    let due = match record.state {
+        DropState::Expiring { .. } => Some(0),
+        state if state.can_come_due() => record.expires.map(|at| at.0.max(1)),
+        _ => None,
+    };
+    Some([&due?.to_be_bytes()[..], &record.drop.0].concat())
+}
+
+/// The key of a user's path. A user name has no NUL, a path neither.
+pub fn at(user: &UserName, path: &VirtualPath) -> Vec<u8> {
+    [user.as_str().as_bytes(), b"\0", path.as_bytes()].concat()
+}
+
+/// What the keys of everything below a user's folder begin with.
+pub fn below(user: &UserName, dir: &VirtualPath) -> Vec<u8> {
+    let mut key = at(user, dir);
+    if !dir.is_root() {
+        key.push(b'/');
+    }
+    key
+}
+
+fn usage(plan: &Plan<'_>, user: &UserName) -> Result<Usage, DatabaseError> {
+    Ok(plan.get(USAGE, user.as_str().as_bytes())?.map_or_else(Usage::default, |value| read_usage(&value)))
+}
+
+fn read_usage(value: &[u8]) -> Usage {
+    let number = |at: usize| value.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+    Usage { bytes: number(0), files: number(8) }
+}
+
+fn read_count(value: Option<impl AsRef<[u8]>>) -> u64 {
+    value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+pub fn read_user_usage(db: &Database, user: &UserName) -> Result<Usage, DatabaseError> {
+    Ok(db.get(USAGE, user.as_str().as_bytes())?.map_or_else(Usage::default, |value| read_usage(&value)))
+}
+
+pub fn read_bucket(db: &Database, bucket: u64) -> Result<u64, DatabaseError> {
+    Ok(read_count(db.get(BUCKETS, &bucket.to_be_bytes())?))
+}
+
+pub fn read_live_drops(db: &Database) -> Result<u64, DatabaseError> {
+    Ok(read_count(db.get(META, LIVE_DROPS)?))
+}
+
+pub fn read_drop(db: &Database, id: &DropId) -> Result<Option<DropRecord>, DatabaseError> {
+    db.get_record(DROPS, &id.0)
+}
+
+pub fn read_due(db: &Database, until: Time, limit: usize) -> Result<Vec<DropRecord>, DatabaseError> {
+    let mut due = Vec::new();
+    for pair in db.range(EXPIRY, &[]).take(limit) {
+        let (key, _) = pair?;
+        let Some((time, id)) = key.split_first_chunk::<8>() else { continue };
+        if u64::from_be_bytes(*time) > until.0 {
+            break;
+        }
+        let id = id.try_into().map(DropId).map_err(|_| db.unreadable(EXPIRY))?;
+        due.push(read_drop(db, &id)?.ok_or_else(|| db.unreadable(DROPS))?);
+    }
+    Ok(due)
+}
