@@ -4,6 +4,7 @@
 //! Exit codes, the same for every command: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be
 //! reached.
 
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,9 +17,14 @@ pub mod demo;
 pub mod drops;
 pub mod failure;
 pub mod init;
+pub mod keygen;
+pub mod open;
+pub mod output;
+pub mod probe;
 pub mod receipts;
 pub mod reload;
 pub mod say;
+pub mod seal;
 pub mod serve;
 pub mod status;
 pub mod sweep;
@@ -43,6 +49,7 @@ struct Cli {
 enum Command {
     Demo(demo::Demo),
     Init(init::Init),
+    Check(check::Check),
     Serve(serve::Serve),
     Status(status::Status),
     Drops(drops::Drops),
@@ -50,6 +57,11 @@ enum Command {
     Audit(audit::Audit),
     Sweep(sweep::Sweep),
     Reload(reload::Reload),
+    Keygen(keygen::Keygen),
+    Seal(seal::Seal),
+    Open(open::Open),
+    #[command(hide = true)]
+    Probe(probe::Probe),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be reached.";
@@ -76,14 +88,15 @@ impl From<Failure> for Ending {
 
 /// A configuration that cannot be used, with all of its problems.
 pub fn config_failure(path: &Path, problems: &Problems) -> Failure {
-    Failure::new(format_args!("{} cannot be used:\n{problems}", path.display()))
-        .hint(format_args!("`sealdrop check --config {}` shows each place", path.display()))
+    Failure::new(format_args!("{} cannot be used:\n{}", path.display(), problems.render(false)))
+        .hint(format_args!("mend it, and see with `sealdrop check --config {}`", path.display()))
 }
 
 /// The whole program: what `main` calls.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let say = Say::new(cli.json);
+    let terminal = io::stdout().is_terminal();
     let done = match cli.command {
         Command::Demo(command) => command.run(&say),
         Command::Init(command) => command.run(&say),
@@ -94,6 +107,12 @@ pub fn main() -> ExitCode {
         Command::Audit(command) => command.run(&say),
         Command::Sweep(command) => command.run(&say),
         Command::Reload(command) => command.run(&say),
+        // These print for themselves, so that they also work on a plain writer, as their tests use them.
+        Command::Check(command) => apart(|out| command.run(out, cli.json, say.has_colour())),
+        Command::Keygen(command) => apart(|out| command.run(out, cli.json, terminal)),
+        Command::Seal(command) => apart(|out| command.run(out, cli.json, terminal)),
+        Command::Open(command) => apart(|out| command.run(out, cli.json, terminal)),
+        Command::Probe(command) => apart(|out| command.run(out, cli.json, terminal)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +121,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+fn apart(run: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Ending> {
+    Ok(run(&mut io::stdout().lock())?)
 }
 
 #[cfg(test)]

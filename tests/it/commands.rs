@@ -181,7 +181,7 @@ fn keys_sealed_files_and_identities_are_made_and_opened_without_a_server() {
         .expect("the recipient is printed");
     let plain = content("sealed by its sender ", 150_000);
     std::fs::write(dir.path().join("plain"), &plain).unwrap();
-    at(&["seal", "--to", recipient, "--output", "sealed", "plain"]).ok();
+    at(&["seal", "--recipient", recipient, "--output", "sealed", "plain"]).ok();
     let sealed = std::fs::read(dir.path().join("sealed")).unwrap();
     assert!(!crate::site::contains(&sealed, b"sealed by its sender"));
     at(&["open", "--identity", "me.identity", "--output", "opened", "sealed"]).ok();
