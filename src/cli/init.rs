@@ -32,7 +32,12 @@ pub struct Init {
 
 /// The samples that are shipped; `config` has a test that loads them.
 const SAMPLE: &str = include_str!("../../config/sealdrop.toml");
-const SAMPLE_POLICIES: [(&str, &str); 0] = [];
+const SAMPLE_POLICIES: [(&str, &str); 4] = [
+    ("acme-imaging", include_str!("../../config/policies/acme-imaging.toml")),
+    ("st-mary-radiology", include_str!("../../config/policies/st-mary-radiology.toml")),
+    ("city-lab", include_str!("../../config/policies/city-lab.toml")),
+    ("ward-seven", include_str!("../../config/policies/ward-seven.toml")),
+];
 
 impl Init {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
