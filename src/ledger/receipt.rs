@@ -1,0 +1,248 @@
+//! Receipts: the text a sender keeps, and the two signatures that make it evidence. The text is fixed in order and one
+//! fact to a line, so that a person and `grep` read it alike; the signatures are SSHSIG, so that checking them needs
+//! nothing of ours: `ssh-keygen -Y verify`. The layout is docs/ledger.md, "Receipt text". No I/O here.
+
+use std::fmt::Write as _;
+
+use russh::keys::ssh_key::{self, LineEnding, SshSig};
+use russh::keys::{HashAlg, PrivateKey, PublicKey};
+
+use crate::clock::Time;
+use crate::names::{Digest, DropId, ReceiptId, UserName, escaped, unescaped};
+use crate::vpath::VirtualPath;
+
+/// What the signature over a receipt's text is for, in SSHSIG's sense.
+pub const RECEIPT_NAMESPACE: &str = "receipt@sealdrop";
+/// The signature over the content itself.
+pub const CONTENT_NAMESPACE: &str = "content@sealdrop";
+/// The signature over a checkpoint of the log.
+pub const CHECKPOINT_NAMESPACE: &str = "checkpoint@sealdrop";
+
+/// The first line: what this is and how to read the rest.
+const FIRST_LINE: &str = "sealdrop-receipt/v1";
+
+/// What the keeper knows when an upload is committed; the ledger adds the event's number and its own name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptFacts {
+    pub id: ReceiptId,
+    pub drop: DropId,
+    pub sender: UserName,
+    /// Fingerprint of the key the sender logged in with: `SHA256:…`. `None` after a password login.
+    pub sender_key: Option<String>,
+    pub recipients: Vec<ReceiptRecipient>,
+    /// The folder whose policy applied.
+    pub folder: VirtualPath,
+    /// The file, in the sender's view.
+    pub path: VirtualPath,
+    pub size: u64,
+    pub sha256: Digest,
+    pub received: Time,
+    pub expires: Option<Time>,
+    pub policy: Digest,
+}
+
+/// One recipient and the public key the file was sealed to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReceiptRecipient {
+    pub user: UserName,
+    pub key: Option<String>,
+}
+
+/// A receipt's text, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub server: String,
+    pub facts: ReceiptFacts,
+    /// The number of its event in the log.
+    pub event: u64,
+    /// Of the software that wrote it.
+    pub version: String,
+}
+
+/// Why a text is not a receipt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    #[error("this is not a receipt: its first line is not `{FIRST_LINE}`")]
+    NotAReceipt,
+    #[error("the receipt's line {line} should be `{expected} …`")]
+    Line { line: usize, expected: &'static str },
+    #[error("the receipt is not in the one form a receipt has")]
+    NotCanonical,
+}
+
+/// The key receipts are signed with, and the name of the server they are signed for.
+#[derive(Clone)]
+pub struct Signer {
+    server: String,
+    key: PrivateKey,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    #[error("`{0}` cannot be the server's name in receipts: it must be 1 to 253 of a-z A-Z 0-9 . _ -")]
+    ServerName(String),
+    #[error("the receipt key is encrypted; it must be readable without a passphrase")]
+    Encrypted,
+    #[error("the receipt key cannot sign: {0}")]
+    Key(#[from] ssh_key::Error),
+}
+
+impl Signer {
+    /// The name becomes the principal in `allowed_signers`, where blanks, commas and wildcards mean something else.
+    pub fn new(server: &str, key: PrivateKey) -> Result<Self, SignError> {
+        let plain = server.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if server.is_empty() || server.len() > 253 || !plain {
+            return Err(SignError::ServerName(escaped(server.as_bytes())));
+        }
+        if key.is_encrypted() {
+            return Err(SignError::Encrypted);
+        }
+        Ok(Self { server: server.to_owned(), key })
+    }
+
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub fn public_key(&self) -> &PublicKey {
+        self.key.public_key()
+    }
+
+    pub(super) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// The line for an `allowed_signers` file that accepts this server's receipts and nothing else from its key.
+    pub fn allowed_signer(&self) -> Result<String, SignError> {
+        let mut key = self.key.public_key().clone();
+        key.set_comment("");
+        Ok(format!(
+            "{} namespaces=\"{RECEIPT_NAMESPACE},{CONTENT_NAMESPACE},{CHECKPOINT_NAMESPACE}\" {}\n",
+            self.server,
+            key.to_openssh()?.trim_end()
+        ))
+    }
+
+    /// Signs bytes as `ssh-keygen -Y sign -n NAMESPACE` does.
+    pub fn sign(&self, namespace: &str, bytes: &[u8]) -> Result<String, SignError> {
+        Ok(self.key.sign(namespace, HashAlg::Sha512, bytes)?.to_pem(LineEnding::LF)?)
+    }
+
+    /// Signs content that is known by its SHA-256 alone. SSHSIG signs the digest of the message, and SHA-256 is one of
+    /// the two digests it allows, so the result is exactly what signing the content itself would have given.
+    pub fn sign_content(&self, sha256: &Digest) -> Result<String, SignError> {
+        Ok(self.key.sign_prehash(CONTENT_NAMESPACE, HashAlg::Sha256, &sha256.0)?.to_pem(LineEnding::LF)?)
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signer({}, {})", self.server, self.key.fingerprint(HashAlg::Sha256))
+    }
+}
+
+/// Whether `signature` is `key`'s over `bytes` in `namespace`.
+pub fn signature_holds(key: &PublicKey, namespace: &str, bytes: &[u8], signature: &SshSig) -> bool {
+    key.verify(namespace, bytes, signature).is_ok()
+}
+
+impl Receipt {
+    pub fn new(server: &str, event: u64, mut facts: ReceiptFacts) -> Self {
+        facts.recipients.sort();
+        // A receipt speaks in whole seconds, so what is parsed back is what was written.
+        facts.received = Time::from_unix_seconds(facts.received.unix_seconds());
+        facts.expires = facts.expires.map(|at| Time::from_unix_seconds(at.unix_seconds()));
+        Self { server: server.to_owned(), facts, event, version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+
+    /// The bytes that are signed.
+    pub fn text(&self) -> String {
+        let facts = &self.facts;
+        let mut text = format!("{FIRST_LINE}\n");
+        let mut line = |key: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(text, "{key} {value}");
+        };
+        line("server", &self.server);
+        line("receipt", &facts.id);
+        line("drop", &facts.drop);
+        line("sha256", &facts.sha256);
+        line("size", &facts.size);
+        line("sender", &with_key(&facts.sender, facts.sender_key.as_deref()));
+        for recipient in &facts.recipients {
+            line("recipient", &with_key(&recipient.user, recipient.key.as_deref()));
+        }
+        line("folder", &facts.folder);
+        line("path", &facts.path);
+        line("received", &facts.received);
+        match &facts.expires {
+            Some(at) => line("expires", at),
+            None => line("expires", &"never"),
+        }
+        line("policy", &facts.policy);
+        line("event", &self.event);
+        line("version", &self.version);
+        text
+    }
+
+    /// Reads a receipt back, and refuses any text that is not exactly what [`Receipt::text`] writes.
+    pub fn parse(text: &str) -> Result<Self, ReceiptError> {
+        let mut lines = text.split('\n').enumerate().skip(1).peekable();
+        if text.split('\n').next() != Some(FIRST_LINE) {
+            return Err(ReceiptError::NotAReceipt);
+        }
+        macro_rules! take {
+            ($key:literal, $read:expr) => {{
+                let (at, line) = lines.next().unwrap_or_default();
+                let wrong = ReceiptError::Line { line: at + 1, expected: $key };
+                line.strip_prefix(concat!($key, " ")).and_then($read).ok_or(wrong)?
+            }};
+        }
+        let server = take!("server", |v| Some(v.to_owned()));
+        let id = take!("receipt", |v| v.parse().ok());
+        let drop = take!("drop", |v| v.parse().ok());
+        let sha256 = take!("sha256", |v| v.parse().ok());
+        let size = take!("size", |v| v.parse().ok());
+        let (sender, sender_key) = take!("sender", user_and_key);
+        let mut recipients = Vec::new();
+        while lines.peek().is_some_and(|(_, line)| line.starts_with("recipient ")) {
+            let (user, key) = take!("recipient", user_and_key);
+            recipients.push(ReceiptRecipient { user, key });
+        }
+        let folder = take!("folder", path);
+        let path = take!("path", path);
+        let received = take!("received", Time::parse_rfc3339);
+        let expires = take!("expires", |v| if v == "never" { Some(None) } else { Time::parse_rfc3339(v).map(Some) });
+        let policy = take!("policy", |v| v.parse().ok());
+        let event = take!("event", |v| v.parse().ok());
+        let version = take!("version", |v| Some(v.to_owned()));
+        let facts = ReceiptFacts {
+            id,
+            drop,
+            sender,
+            sender_key,
+            recipients,
+            folder,
+            path,
+            size,
+            sha256,
+            received,
+            expires,
+            policy,
+        };
+        let receipt = Self { server, facts, event, version };
+        if receipt.text() == text { Ok(receipt) } else { Err(ReceiptError::NotCanonical) }
+    }
+}
+
+fn with_key(user: &UserName, key: Option<&str>) -> String {
+    format!("{user} {}", key.unwrap_or("-"))
+}
+
+fn user_and_key(value: &str) -> Option<(UserName, Option<String>)> {
+    let (user, key) = value.split_once(' ')?;
+    Some((user.parse().ok()?, (key != "-").then(|| key.to_owned())))
+}
+
+fn path(value: &str) -> Option<VirtualPath> {
+    VirtualPath::parse(&unescaped(value)?).ok()
+}

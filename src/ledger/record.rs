@@ -1,0 +1,202 @@
+//! What the ledger keeps besides events: drops, with the life they go through, and receipts; and the batch in which
+//! changes of all three are handed over, one atomic unit. The rules of a drop's life are here and nowhere else.
+//! No I/O here.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+use super::receipt::ReceiptFacts;
+use crate::clock::Time;
+use crate::names::{Digest, DropId, ReceiptId, UserName};
+use crate::vpath::VirtualPath;
+
+/// One atomic unit: all of it is in the ledger, or none.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub events: Vec<Event>,
+    pub writes: Vec<Write>,
+    /// May use the last room on the disk: for what frees room (removal, expiry) and for the last words of a run.
+    pub urgent: bool,
+}
+
+/// A change of a record. Indexes, usage and bucket counts follow from it; nobody writes those.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A new drop, at its sender's path and at each recipient's. A drop that was at one of these paths keeps its record
+    /// but is no longer found there; say what became of it with `State`.
+    Drop(DropRecord),
+    /// The next state of a drop. Refused if it does not follow from the one it is in.
+    State { drop: DropId, to: DropState },
+    /// `user` read the drop to its end.
+    PickedUp { drop: DropId, user: UserName, at: Time },
+    /// `user` renamed its own entry of the drop.
+    Moved { drop: DropId, user: UserName, from: VirtualPath, to: VirtualPath },
+    /// `user` renamed a folder: every entry below `from` is now below `to`.
+    FolderMoved { user: UserName, from: VirtualPath, to: VirtualPath },
+    /// `user` removed its own entry of the drop; the others keep theirs.
+    Unlinked { drop: DropId, user: UserName, path: VirtualPath, at: Time },
+    /// Another expiry, and the shred bucket that goes with it.
+    Expires { drop: DropId, expires: Option<Time>, bucket: Option<u64> },
+    /// A receipt for the event at place `event` of this batch, which must be an `UploadCommitted`. The committer knows
+    /// its number, writes the text and signs it.
+    Receipt { event: usize, facts: ReceiptFacts },
+}
+
+/// What an acknowledged batch became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The number of the batch's first event; the others follow on.
+    pub first_event: u64,
+    pub receipts: Vec<ReceiptId>,
+}
+
+/// One delivered file, from its commit on, for as long as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRecord {
+    pub drop: DropId,
+    pub receipt: ReceiptId,
+    pub sender: UserName,
+    /// Fingerprint of the key the sender logged in with.
+    pub sender_key: Option<String>,
+    pub kind: DropKind,
+    /// In the sender's view, now.
+    pub path: VirtualPath,
+    /// When the sender removed its own entry.
+    pub unlinked: Option<Time>,
+    pub deliveries: Vec<Delivery>,
+    pub size: u64,
+    pub sha256: Digest,
+    /// The client's, Unix seconds, if it set one.
+    pub mtime: Option<u32>,
+    pub received: Time,
+    pub expires: Option<Time>,
+    /// The shred bucket whose key the envelope is wrapped under.
+    pub bucket: Option<u64>,
+    pub state: DropState,
+    /// The policy it was received under.
+    pub policy: Digest,
+}
+
+/// What sort of folder a drop came in through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DropKind {
+    Drop,
+    Shared,
+}
+
+/// A drop in one recipient's inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub user: UserName,
+    /// In the recipient's view, now.
+    pub path: VirtualPath,
+    /// The mode byte of the sealed file: 0 managed, 1 sealed, 2 end to end.
+    pub mode: u8,
+    pub picked_up: u32,
+    pub last_pickup: Option<Time>,
+    /// When the recipient removed its own entry.
+    pub unlinked: Option<Time>,
+}
+
+impl Delivery {
+    pub fn new(user: UserName, path: VirtualPath, mode: u8) -> Self {
+        Self { user, path, mode, picked_up: 0, last_pickup: None, unlinked: None }
+    }
+}
+
+/// Where a drop is in its life:
+///
+/// ```text
+/// Live ⇄ Held
+/// Live → Expiring → Expired
+/// Live, Held → Removed, Superseded
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DropState {
+    Live,
+    /// Kept past its expiry until released.
+    Held,
+    /// Expiry was decided and recorded; the files are being destroyed. After a crash this is where it goes on.
+    Expiring {
+        since: Time,
+    },
+    /// Destroyed. Nothing follows.
+    Expired {
+        at: Time,
+    },
+    /// Every entry of it was removed before it expired. Nothing follows.
+    Removed {
+        at: Time,
+    },
+    /// A later upload took its place, and no other entry of it was left. Nothing follows.
+    Superseded {
+        at: Time,
+    },
+}
+
+impl DropState {
+    /// Whether `next` may follow. A state never follows itself: that is what makes an event of it happen once.
+    pub fn may_become(self, next: Self) -> bool {
+        use DropState::{Expired, Expiring, Held, Live, Removed, Superseded};
+        matches!(
+            (self, next),
+            (Live, Held | Expiring { .. } | Removed { .. } | Superseded { .. })
+                | (Held, Live | Removed { .. } | Superseded { .. })
+                | (Expiring { .. }, Expired { .. })
+        )
+    }
+
+    /// Whether its bytes may still be somewhere: it counts against the sender's quota and its bucket's key is needed.
+    pub fn holds_bytes(self) -> bool {
+        !matches!(self, Self::Expired { .. } | Self::Removed { .. } | Self::Superseded { .. })
+    }
+
+    /// Whether time alone will end it.
+    pub fn can_come_due(self) -> bool {
+        matches!(self, Self::Live | Self::Expiring { .. })
+    }
+
+    /// Whether it is found at its paths.
+    pub fn has_paths(self) -> bool {
+        matches!(self, Self::Live | Self::Held)
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Held => "held",
+            Self::Expiring { .. } => "expiring",
+            Self::Expired { .. } => "expired",
+            Self::Removed { .. } => "removed",
+            Self::Superseded { .. } => "superseded",
+        }
+    }
+}
+
+/// A receipt as it was given: text and signatures, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRecord {
+    pub id: ReceiptId,
+    pub drop: DropId,
+    pub user: UserName,
+    /// In the sender's view, when it was received.
+    pub path: VirtualPath,
+    pub size: u64,
+    pub sha256: Digest,
+    pub at: Time,
+    /// The number of the event it stands for.
+    pub event: u64,
+    pub text: String,
+    /// SSHSIG over `text`, namespace `receipt@sealdrop`.
+    pub signature: String,
+    /// SSHSIG over the content, namespace `content@sealdrop`.
+    pub content_signature: String,
+}
+
+/// What a sender's live drops add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub bytes: u64,
+    pub files: u64,
+}
