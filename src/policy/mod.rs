@@ -1,1 +1,20 @@
+//! Verdicts: who may log in, and what they may do to which path. Facts and `now` in, an answer out; nothing here reads a
+//! file, a clock or the network, and nothing outside can make a [`Grant`] or an [`Admitted`].
 
+pub mod decide;
+pub mod login;
+pub mod password;
+pub mod patterns;
+pub mod reason;
+pub mod units;
+pub mod user;
+
+pub use decide::{Facts, Grant, Operation, Place, Target, Usage, Verdict, decide};
+pub use login::{Admitted, Credential, LoginFacts, LoginRefusal, LoginVerdict, PasswordCheck, login};
+pub use password::{PasswordHash, verify_password};
+pub use patterns::Patterns;
+pub use reason::{Reason, Status};
+pub use units::ByteSize;
+pub use user::{
+    Barred, Folder, FolderKind, Inbox, Kem, Limits, Login, Method, Mtime, Overwrite, Policy, PublicKey, User,
+};
