@@ -1,0 +1,108 @@
+//! How a command asks the running daemon: where its admin socket is, one question and its answer, a list page by page.
+//! What may be asked is `ipc::admin`; who asks, the keeper knows from the kernel.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config;
+use crate::ipc::admin::{ToCommand, ToKeeper};
+use crate::ipc::channel::{self, Socket};
+
+use super::Ending;
+use super::failure::Failure;
+
+/// Which daemon: by its configuration, or by its socket.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Daemon {
+    /// The daemon's configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// The daemon's admin socket [default: as the configuration says]
+    #[arg(long, value_name = "SOCKET")]
+    pub admin: Option<PathBuf>,
+}
+
+/// Where the Debian package, the unit file and `sealdrop init` put it.
+pub const DEFAULT_CONFIG: &str = "/etc/sealdrop/sealdrop.toml";
+
+/// Longer than a sweep of a full page takes on a slow disk; a daemon that says nothing for so long is stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// An open conversation with the keeper.
+pub struct Keeper {
+    socket: Socket,
+}
+
+impl Daemon {
+    pub fn connect(&self) -> Result<Keeper, Ending> {
+        let path = match &self.admin {
+            Some(path) => path.clone(),
+            None => {
+                config::load(&self.config)
+                    .map_err(|problems| super::config_failure(&self.config, &problems))?
+                    .settings
+                    .admin
+            }
+        };
+        connect(&path)
+    }
+}
+
+/// The daemon whose admin socket is at `path`.
+pub fn connect(path: &Path) -> Result<Keeper, Ending> {
+    let socket = channel::connect(path)
+        .and_then(|socket| socket.set_deadline(Some(ANSWER_MAX)).map(|()| socket))
+        .map_err(|e| unreachable(path, &e))?;
+    Ok(Keeper { socket })
+}
+
+impl Keeper {
+    /// One question. The keeper's refusals come back as failures with its words.
+    pub fn ask(&mut self, question: &ToKeeper) -> Result<ToCommand, Ending> {
+        self.socket.send(question, &[]).map_err(|e| gone(&e))?;
+        match self.socket.recv::<ToCommand>() {
+            Ok(Some((ToCommand::Sorry { say, hint }, _))) => Err(Failure { message: say, hint }.into()),
+            Ok(Some((answer, _))) => Ok(answer),
+            Ok(None) => Err(gone(&"it closed the connection")),
+            Err(e) => Err(gone(&e)),
+        }
+    }
+}
+
+/// The keeper answered another question than the one asked: two versions speak past each other.
+pub fn unexpected(answer: &ToCommand) -> Ending {
+    let kind = match answer {
+        ToCommand::Status(_) => "status",
+        ToCommand::Drops { .. } => "drops",
+        ToCommand::Receipts { .. } => "receipts",
+        ToCommand::Receipt { .. } => "a receipt",
+        ToCommand::Audit { .. } => "audit events",
+        ToCommand::Sweep { .. } => "a sweep",
+        ToCommand::Done { .. } => "done",
+        ToCommand::Sorry { .. } => "sorry",
+    };
+    Failure::new(format_args!("the daemon answered with {kind}, which was not the question"))
+        .hint("is the running daemon of the same version as this command? (`sealdrop status`, `sealdrop --version`)")
+        .into()
+}
+
+fn unreachable(path: &Path, e: &io::Error) -> Ending {
+    let failure = Failure::new(format_args!("no daemon answers at {}: {e}", path.display()));
+    Ending::unreachable(match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => failure.hint(
+            "start it with `sealdrop serve` or `systemctl start sealdrop`, or say where it is with --config or --admin",
+        ),
+        io::ErrorKind::PermissionDenied => {
+            failure.hint("admin commands are for root and the account the daemon runs as: try sudo")
+        }
+        _ => failure,
+    })
+}
+
+fn gone(why: &dyn std::fmt::Display) -> Ending {
+    Ending::unreachable(
+        Failure::new(format_args!("the daemon went away before it answered: {why}"))
+            .hint("its log says more: `journalctl -u sealdrop`"),
+    )
+}

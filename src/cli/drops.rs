@@ -1,0 +1,84 @@
+//! `sealdrop drops`: what was delivered, what state it is in, who fetched it, when it ends.
+
+use serde_json::json;
+
+use crate::ipc::admin::{DropRow, ToCommand, ToKeeper};
+use crate::names::UserName;
+
+use super::Ending;
+use super::admin::{Daemon, unexpected};
+use super::say::{Align, Say, Table, size};
+
+/// List the drops the server knows
+#[derive(clap::Args)]
+pub struct Drops {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Only those this user sent or is sent
+    #[arg(long, value_name = "USER")]
+    user: Option<UserName>,
+}
+
+impl Drops {
+    pub fn run(self, say: &Say) -> Result<(), Ending> {
+        let mut keeper = self.daemon.connect()?;
+        let mut table = Table::new(&[
+            ("DROP", Align::Left),
+            ("STATE", Align::Left),
+            ("FROM", Align::Left),
+            ("TO", Align::Left),
+            ("SIZE", Align::Right),
+            ("RECEIVED", Align::Left),
+            ("EXPIRES", Align::Left),
+            ("FETCHED", Align::Right),
+            ("PATH", Align::Left),
+        ]);
+        let mut after = None;
+        loop {
+            match keeper.ask(&ToKeeper::Drops { user: self.user.clone(), after })? {
+                ToCommand::Drops { rows, next } => {
+                    for row in rows {
+                        if say.is_json() { say.json(&as_json(&row)) } else { table.row(cells(&row)) }
+                    }
+                    match next {
+                        Some(next) => after = Some(next),
+                        None => break,
+                    }
+                }
+                answer => return Err(unexpected(&answer)),
+            }
+        }
+        if table.is_empty() {
+            say.line("no drops")
+        } else {
+            say.table(&table)
+        }
+        Ok(())
+    }
+}
+
+fn cells(row: &DropRow) -> [String; 9] {
+    [
+        row.drop.to_string(),
+        row.state.clone(),
+        row.sender.to_string(),
+        names(&row.recipients),
+        size(row.size),
+        row.received.to_string(),
+        row.expires.map_or_else(|| "never".to_owned(), |at| at.to_string()),
+        row.picked_up.to_string(),
+        row.path.clone(),
+    ]
+}
+
+fn names(users: &[UserName]) -> String {
+    users.iter().map(UserName::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn as_json(row: &DropRow) -> serde_json::Value {
+    json!({
+        "drop": row.drop.to_string(), "state": row.state, "sender": row.sender, "recipients": row.recipients,
+        "path": row.path, "size": row.size, "received": row.received.rfc3339(),
+        "expires": row.expires.map(|at| at.rfc3339()), "picked_up": row.picked_up,
+    })
+}

@@ -1,0 +1,32 @@
+//! `sealdrop reload`: read the configuration again, all or nothing. A bad file leaves the running policy in place.
+
+use serde_json::json;
+
+use crate::ipc::admin::{ToCommand, ToKeeper};
+
+use super::Ending;
+use super::admin::{Daemon, unexpected};
+use super::say::Say;
+
+/// Make the daemon read its policies again (as SIGHUP does)
+#[derive(clap::Args)]
+pub struct Reload {
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+impl Reload {
+    pub fn run(self, say: &Say) -> Result<(), Ending> {
+        match self.daemon.connect()?.ask(&ToKeeper::Reload)? {
+            ToCommand::Done { say: done } => {
+                if say.is_json() {
+                    say.json(&json!({ "done": done }))
+                } else {
+                    say.line(done)
+                }
+                Ok(())
+            }
+            answer => Err(unexpected(&answer)),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `sealdrop serve`: the daemon, put together in one place. Everything that can be refused is refused before a process
+//! is forked; then the gate goes into the yard with the listening sockets and the host keys, and this process becomes
+//! the keeper. The two know each other by one socket only.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::config::{self, LogFormat, Settings};
+use crate::ipc::channel;
+use crate::keeper::{self, keys};
+use crate::session::SessionSettings;
+use crate::sys::yard::YardConfig;
+use crate::sys::{process, yard};
+use crate::{gate, session};
+
+use super::Ending;
+use super::admin::DEFAULT_CONFIG;
+use super::failure::Failure;
+use super::say::Say;
+
+/// Run the server
+#[derive(clap::Args)]
+pub struct Serve {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// End, as at SIGTERM, when standard input closes: a parent that dies takes the server along
+    #[arg(long, hide = true)]
+    while_stdin: bool,
+}
+
+impl Serve {
+    pub fn run(self, say: &Say) -> Result<(), Ending> {
+        let loaded = config::load(&self.config).map_err(|e| super::config_failure(&self.config, &e))?;
+        for warning in &loaded.warnings {
+            say.warn(super::check::shown(warning, say.err_has_colour()));
+        }
+        let settings = loaded.settings;
+        process::harden()
+            .map_err(|e| Failure::new(format_args!("cannot give up what the server must not have: {e}")))?;
+        log_to_stderr(&settings);
+        let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
+        let listeners = listeners(&settings)?;
+
+        // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
+        let (keeper_end, gate_end) =
+            channel::pair().map_err(|e| Failure::new(format_args!("cannot make a socket pair: {e}")))?;
+        let served = SessionSettings::from(&settings);
+        let yard = yard::spawn(yard_config(&settings)?, move || {
+            gate::run(listeners, gate_end, move |newborn| session::run(newborn, host_keys.clone(), served.clone()))
+        })
+        .map_err(|e| Failure::new(&e).hint(e.hint()))?;
+
+        if self.while_stdin {
+            end_with_stdin().map_err(|e| Failure::new(format_args!("cannot watch standard input: {e}")))?;
+        }
+        keeper::run(&self.config, settings, loaded.policy, yard, keeper_end)
+            .map_err(|e| Failure::new(&e).hint(e.hint()))?;
+        Ok(())
+    }
+}
+
+/// Those that systemd handed over, else one for each `listen` address.
+fn listeners(settings: &Settings) -> Result<Vec<TcpListener>, Failure> {
+    let inherited = process::inherited_listeners()
+        .map_err(|e| Failure::new(format_args!("the sockets that were handed over cannot be used: {e}")))?;
+    if !inherited.is_empty() {
+        return Ok(inherited);
+    }
+    settings.listen.iter().map(|&address| TcpListener::bind(address).map_err(|e| cannot_listen(address, &e))).collect()
+}
+
+fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
+    let failure = Failure::new(format_args!("cannot listen on {address}: {e}"));
+    let port = address.port();
+    match e.kind() {
+        io::ErrorKind::AddrInUse => failure.hint(format_args!(
+            "another program has port {port}: `ss -tlnp sport = :{port}` says which; choose another in `listen`"
+        )),
+        io::ErrorKind::PermissionDenied => failure.hint(format_args!(
+            "port {port} is for root or CAP_NET_BIND_SERVICE; choose one from 1024 on, or let systemd hand it over (systemd/sealdrop.socket)"
+        )),
+        io::ErrorKind::AddrNotAvailable => {
+            failure.hint("no interface of this machine has that address: `ip address` lists those it has")
+        }
+        _ => failure,
+    }
+}
+
+/// Who the gate and the users' sessions are inside the yard.
+fn yard_config(settings: &Settings) -> Result<YardConfig, Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(YardConfig::one_id());
+    }
+    let account = nix::unistd::User::from_name(&settings.user)
+        .map_err(|e| Failure::new(format_args!("cannot look up the account `{}`: {e}", settings.user)))?
+        .ok_or_else(|| {
+            Failure::new(format_args!("the account `{}` does not exist, and the gate runs as it", settings.user)).hint(
+                format_args!(
+                    "make it: `useradd --system --no-create-home --shell /usr/sbin/nologin {}`",
+                    settings.user
+                ),
+            )
+        })?;
+    Ok(YardConfig::as_root(account.uid.as_raw(), account.gid.as_raw(), settings.ids.clone()))
+}
+
+/// Everything the server has to say goes to standard error, where systemd's journal takes it.
+fn log_to_stderr(settings: &Settings) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SEALDROP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(settings.log.level.as_str()));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match settings.log.format {
+        LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn end_with_stdin() -> io::Result<()> {
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(|| {
+        let mut ignored = [0; 64];
+        while matches!(io::stdin().read(&mut ignored), Ok(1..)) {}
+        let _ = kill(Pid::this(), Signal::SIGTERM);
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named_with_a_way_out() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let failure = cannot_listen(address, &TcpListener::bind(address).unwrap_err());
+        assert!(failure.message.starts_with(&format!("cannot listen on {address}: ")));
+        assert!(failure.hint.unwrap().contains(&format!("port {}", address.port())));
+    }
+}
