@@ -21,6 +21,9 @@ pub struct Passed {
     user: String,
     methods: Vec<policy::Method>,
     key: Option<String>,
+    /// The last key that was offered and would not do, with why. Clients offer every key they have, so this is in
+    /// the ledger once, when the connection ends without a login, and not for each.
+    refused_offer: Option<Event>,
 }
 
 pub enum Outcome {
@@ -42,30 +45,37 @@ pub async fn attempt(keeper: &Keeper, attempt: &Attempt, address: IpAddr, passed
         Credential::Key { key } => (policy::Credential::Key(key), None),
         Credential::Password { password } => (policy::Credential::Password, Some(zeroize::Zeroizing::new(password.clone()))),
     };
-    let mut verdict = policy::login(&policy, &facts, credential);
-    if let (LoginVerdict::CheckPassword(check), Some(password)) = (&verdict, password) {
-        let _turn = keeper.password_turns.acquire().await;
-        let check = check.clone();
-        verdict = match tokio::task::spawn_blocking(move || check.verify(&password)).await {
-            Ok(verdict) => verdict,
-            Err(e) => {
-                tracing::error!(error = %e, "a password check broke");
-                refused(&policy)
+    let verdict = match (policy::login(&policy, &facts, credential), password) {
+        (LoginVerdict::CheckPassword(check), Some(password)) => {
+            let _turn = keeper.password_turns.acquire().await;
+            match tokio::task::spawn_blocking(move || check.verify(&password)).await {
+                Ok(verdict) => verdict,
+                Err(e) => {
+                    tracing::error!(error = %e, "a password check broke");
+                    refused(&policy)
+                }
             }
-        };
-    }
+        }
+        (verdict, _) => verdict,
+    };
     match verdict {
         LoginVerdict::Admit(admitted) => admit(keeper, &policy, admitted, address, passed).await,
         LoginVerdict::Acceptable => Outcome::Answer(ToPorch::Acceptable),
         LoginVerdict::Partial { passed: step, methods } => {
             passed.methods.push(step);
             if let Credential::Key { key } = &attempt.credential {
-                passed.key = policy::fingerprint(key);
+                passed.key = fingerprint(key);
             }
             Outcome::Answer(ToPorch::Partial { methods: wire(&methods) })
         }
         LoginVerdict::Refuse { reason, methods } => {
-            refuse(keeper, attempt, address, reason).await;
+            let event = refusal(keeper, attempt, address, reason);
+            match attempt.credential {
+                // Asking for the methods is not an attempt, and every client does it.
+                Credential::Nothing => {}
+                Credential::Offer { .. } => passed.refused_offer = Some(event),
+                Credential::Key { .. } | Credential::Password { .. } => record(keeper, event).await,
+            }
             Outcome::Answer(ToPorch::Refuse { methods: wire(&methods) })
         }
         LoginVerdict::CheckPassword(_) => Outcome::Answer(ToPorch::Refuse { methods: wire(&policy.methods()) }),
@@ -144,32 +154,49 @@ fn view(user: &policy::User) -> Vec<FolderView> {
                 policy::FolderKind::Drop => FolderKind::Drop,
                 policy::FolderKind::Shared => FolderKind::Shared,
             },
+            sealed: false,
         })
         .collect();
-    if user.inbox.is_some()
-        && let Ok(path) = VirtualPath::parse(policy::INBOX.as_bytes())
+    if let Some(inbox) = &user.inbox
+        && let Ok(path) = VirtualPath::parse(policy::decide::INBOX.as_bytes())
     {
-        folders.push(FolderView { path, kind: FolderKind::Inbox });
+        let sealed = matches!(inbox, policy::Inbox::Sealed { .. });
+        folders.push(FolderView { path, kind: FolderKind::Inbox, sealed });
     }
     folders
 }
 
-async fn refuse(keeper: &Keeper, attempt: &Attempt, address: IpAddr, reason: LoginRefusal) {
-    // Asking for the methods is not an attempt, and every client does it.
-    if reason == LoginRefusal::Asked {
-        return;
+/// The connection ended without a login.
+pub async fn left(keeper: &Keeper, passed: &Passed, address: IpAddr) {
+    match &passed.refused_offer {
+        Some(event) => record(keeper, event.clone()).await,
+        None => tracing::debug!(%address, "a stranger left"),
     }
+}
+
+fn refusal(keeper: &Keeper, attempt: &Attempt, address: IpAddr, reason: LoginRefusal) -> Event {
+    let policy = keeper.policy();
     let mut event = Event::new(clock::now(), Kind::LoginRefused).refused(reason.to_string());
     event.address = Some(address);
-    event.policy = Some(keeper.policy().digest);
+    event.policy = Some(policy.digest);
     // An unknown name is often a password typed into the wrong field: it is not kept.
-    event.user = attempt.user.parse().ok().filter(|name| keeper.policy().user(name).is_some());
+    event.user = attempt.user.parse().ok().filter(|name| policy.user(name).is_some());
     if let Credential::Offer { key } | Credential::Key { key } = &attempt.credential {
-        event.key = policy::fingerprint(key);
+        event.key = fingerprint(key);
     }
-    if let Err(e) = keeper.record_event(event).await {
-        tracing::error!(%address, why = e.why, "a refused login is not in the ledger");
+    event
+}
+
+async fn record(keeper: &Keeper, event: Event) {
+    if let Err(refusal) = keeper.record_event(event).await {
+        tracing::error!(why = refusal.why, "a refused login is not in the ledger");
     }
+}
+
+/// `SHA256:…` of a key in SSH wire form, if it is one.
+fn fingerprint(blob: &[u8]) -> Option<String> {
+    let key = russh::keys::PublicKey::from_bytes(blob).ok()?;
+    Some(key.fingerprint(russh::keys::HashAlg::Sha256).to_string())
 }
 
 fn wire(methods: &[policy::Method]) -> Vec<Method> {

@@ -148,8 +148,19 @@ impl Keeper {
 pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: IpAddr) {
     let socket = Arc::new(socket);
     let mut passed = Passed::default();
+    let stranger = keeper.sessions.stranger();
+    let grace = tokio::time::sleep(keeper.settings.limits.login_grace + super::GRACE_SLACK);
+    tokio::pin!(grace);
     let client = loop {
-        match socket.recv::<porch::ToKeeper>().await {
+        let word = tokio::select! {
+            word = socket.recv::<porch::ToKeeper>() => word,
+            () = &mut grace => {
+                tracing::warn!(pid, %address, "a stranger outstayed the login grace and is ended");
+                keeper.end_session(pid);
+                Ok(None)
+            }
+        };
+        match word {
             Ok(Some((porch::ToKeeper::Attempt(attempt), _))) => {
                 match admission::attempt(&keeper, &attempt, address, &mut passed).await {
                     admission::Outcome::Answer(answer) => {
@@ -169,7 +180,7 @@ pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: 
                     }
                 }
             }
-            Ok(None) => return,
+            Ok(None) => return admission::left(&keeper, &passed, address).await,
             Err(e) => {
                 tracing::error!(pid, %address, error = %e, "a stranger's session broke the conversation and is ended");
                 keeper.end_session(pid);
@@ -177,6 +188,7 @@ pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: 
             }
         }
     };
+    drop(stranger);
     let totals = jail(&keeper, &socket, &client, pid).await;
     keeper.sessions.leave(client.session);
     let mut event = keeper.event(&client, Kind::LoggedOut, None);

@@ -198,7 +198,7 @@ impl Keys {
         let mut buckets = Vec::new();
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
             let name = entry.map_err(at(&dir))?.file_name();
-            let number = name.to_str().and_then(|n| n.strip_suffix(".key")).and_then(|n| n.parse().ok());
+            let number = name.to_str().and_then(|n| n.strip_suffix(".key")).and_then(|n| n.parse::<u64>().ok());
             buckets.extend(number);
         }
         buckets.sort_unstable();
@@ -236,12 +236,11 @@ impl Keys {
         }
         let path = self.dir.join("identities").join(user.as_str());
         if let (false, Some(kem)) = (path.exists(), make) {
-            let text = Identity::generate(kem)?.to_text();
-            self.make_wrapped(&path, "identity", user.as_str().as_bytes(), text.as_bytes())?;
+            let fresh = Identity::generate(kem)?.expose();
+            self.make_wrapped(&path, "identity", user.as_str().as_bytes(), fresh.as_ref())?;
         }
         let bytes = self.read_wrapped(&path, "identity", user.as_str().as_bytes())?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| KeyError::Unwrap { path: path.clone() })?;
-        let identity = Arc::new(text.trim().parse::<Identity>().map_err(|_| KeyError::Unwrap { path })?);
+        let identity = Arc::new(Identity::from_bytes(&bytes).map_err(|_| KeyError::Unwrap { path })?);
         identities.insert(user.clone(), Arc::clone(&identity));
         Ok(identity)
     }

@@ -3,13 +3,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::delivery::COMMIT;
 use crate::names::UserName;
 use crate::policy::User;
-use crate::sys::files;
+use crate::sys::files::{self, OFlag};
 
 /// Written into `version`; an older daemon refuses a newer one.
 const LAYOUT: u32 = 1;
@@ -122,6 +123,11 @@ impl State {
         &self.dir
     }
 
+    /// Is there while a daemon runs, and after one that did not end in order.
+    pub fn running_mark(&self) -> PathBuf {
+        self.dir.join("running")
+    }
+
     pub fn ledger_dir(&self) -> PathBuf {
         self.dir.join("ledger")
     }
@@ -131,7 +137,7 @@ impl State {
         self.as_root
     }
 
-    pub fn jails(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub fn jails(&self) -> BorrowedFd<'_> {
         self.jails.as_fd()
     }
 
@@ -159,6 +165,9 @@ impl State {
             if user.inbox.is_some() {
                 self.folder(&jail.join("inbox"), id)?;
             }
+            let commit = jail.join(COMMIT);
+            self.folder(&commit, id)?;
+            fs::set_permissions(&commit, fs::Permissions::from_mode(0o700)).map_err(at(&commit))?;
             let staging = jail.join(STAGING);
             self.folder(&staging, id)?;
             if self.as_root {
@@ -180,7 +189,32 @@ impl State {
 
     /// A descriptor of `user`'s tree that resolves names below it and can do nothing else (O_PATH).
     pub fn tree(&self, user: &UserName) -> io::Result<OwnedFd> {
-        files::open_tree(self.jails(), Path::new(user.as_str()))
+        files::open_beneath(
+            self.jails(),
+            Path::new(user.as_str()),
+            OFlag::O_PATH | OFlag::O_DIRECTORY,
+            files::Mode::empty(),
+        )
+    }
+
+    /// Makes one folder in `user`'s tree; its parent must be there.
+    pub fn make_folder(&self, user: &UserName, tree: BorrowedFd<'_>, rel: &Path) -> io::Result<()> {
+        let (parent, name) = files::open_parent_beneath(tree, rel)?;
+        files::make_dir(parent.as_fd(), name, self.folder_mode(), self.folder_owner(user)?).map(drop)
+    }
+
+    /// Makes whatever is missing of a path of folders in `user`'s tree.
+    pub fn make_folders(&self, user: &UserName, tree: BorrowedFd<'_>, rel: &Path) -> io::Result<()> {
+        files::make_dirs_beneath(tree, rel, self.folder_mode(), self.folder_owner(user)?).map(drop)
+    }
+
+    /// With ids of their own, a user's group may list and enter; the keeper alone may change.
+    fn folder_mode(&self) -> files::Mode {
+        files::Mode::from_bits_truncate(if self.as_root { 0o750 } else { 0o700 })
+    }
+
+    fn folder_owner(&self, user: &UserName) -> io::Result<Option<(u32, u32)>> {
+        if self.as_root { self.id_of(user).map(|id| Some((0, id))) } else { Ok(None) }
     }
 
     /// A folder that the user's group may list and only the keeper may change.
@@ -191,8 +225,7 @@ impl State {
         if self.as_root {
             std::os::unix::fs::chown(path, Some(0), Some(gid)).map_err(at(path))?;
         }
-        let mode = if self.as_root { 0o750 } else { 0o700 };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))
+        fs::set_permissions(path, fs::Permissions::from_mode(self.folder_mode().bits())).map_err(at(path))
     }
 
     /// One above the highest id in use. Ids of removed trees come back only at the top of the range, so a new user
