@@ -363,7 +363,7 @@ mod tests {
         let (dir, keys) = keys();
         let user: UserName = "lab".parse().unwrap();
         let key = FileKey::generate().unwrap();
-        let head = Head::new(DropId([7; 16]), crate::seal::Mode::Managed, &key);
+        let head = Head::new(DropId([7; 16]), crate::seal::Mode::Managed, &key).unwrap();
         let recipient = keys.managed_recipient(&user, Kem::P256).unwrap();
         let inner = Envelope::wrap(&head, &key, &[recipient]).unwrap();
         let (outer, made) = keys.with_shred(&head, &inner, 42).unwrap();
