@@ -88,6 +88,10 @@ pub async fn commit(
     if request.size > grant.room(policy::Usage { bytes: used.bytes, files: used.files })? {
         return Err(policy::Reason::TooLarge.into());
     }
+    let Place::Folder { below, .. } = grant.place() else {
+        return Err(Refusal::machine("an upload was permitted outside every folder"));
+    };
+    let below = below.clone();
     let upload = Upload {
         recipients: recipients(&policy, client, &folder)?,
         received: clock::now(),
@@ -95,11 +99,10 @@ pub async fn commit(
         key: client.key.clone(),
         policy: policy.digest,
         folder,
-        grant,
+        below: below.clone(),
         request,
     };
-    // One commit or change of names at a time in a user's tree: versions are numbered without a race.
-    let _turn = keeper.turn(&client.user).await;
+    let _turn = keeper.turns.to_commit(&client.user, &below).await;
     let worker = Arc::clone(keeper);
     let ready = super::blocking(move || upload.deliver(&worker, part)).await?;
 
@@ -189,7 +192,8 @@ pub async fn discard(
 /// A commit on its way through the file system.
 struct Upload {
     request: Commit,
-    grant: Grant,
+    /// The path below the folder.
+    below: VirtualPath,
     folder: Arc<Folder>,
     recipients: Vec<Addressee>,
     received: Time,
@@ -379,11 +383,8 @@ impl Upload {
         self.name_one(keeper, part, &self.user, path, existing, names, displaced)?;
         let mut deliveries = Vec::new();
         if self.folder.kind == policy::FolderKind::Drop {
-            let Place::Folder { below, .. } = self.grant.place() else {
-                return Err(Refusal::machine("a drop outside every folder"));
-            };
             for recipient in &self.recipients {
-                let inbox = inbox_path(&self.user, below)?;
+                let inbox = inbox_path(&self.user, &self.below)?;
                 let tree = keeper.state.tree(&recipient.user)?;
                 let parent = inbox.parent().unwrap_or_else(VirtualPath::root);
                 keeper.state.make_folders(&recipient.user, tree.as_fd(), parent.relative())?;

@@ -10,7 +10,7 @@
 //! | [`open`], [`receipts`] | what is read |
 //! | [`namespace`] | what is renamed, made, removed |
 //! | [`expiry`], [`recovery`] | what ends, and what a crash left |
-//! | [`keys`], [`state`], [`sessions`] | what it holds |
+//! | [`keys`], [`state`], [`sessions`], [`turns`] | what it holds |
 //! | [`admin`], [`reload`] | what the commands ask |
 
 pub mod admin;
@@ -27,16 +27,16 @@ pub mod recovery;
 pub mod reload;
 pub mod sessions;
 pub mod state;
+pub mod turns;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedMutexGuard, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::{self, Time};
 use crate::config::Settings;
@@ -44,7 +44,6 @@ use crate::ipc::channel::{AsyncSocket, Listener, Socket};
 use crate::ipc::gate::{GateLimits, ToGate, ToKeeper};
 use crate::ipc::jail::ToSession;
 use crate::ledger::{Batch, Event, Kind, Ledger, Options, Signer};
-use crate::names::UserName;
 use crate::policy::Policy;
 use crate::sys::process;
 use desk::Refusal;
@@ -102,8 +101,7 @@ pub struct Keeper {
     pub keys: keys::Keys,
     pub state: state::State,
     pub sessions: Arc<sessions::Sessions>,
-    /// One lock a user, for commits and changes of names in that user's tree. As many as there are users.
-    turns: Mutex<HashMap<UserName, Arc<tokio::sync::Mutex<()>>>>,
+    pub turns: turns::Turns,
     pub sweeping: tokio::sync::Mutex<()>,
     pub password_turns: Semaphore,
     to_gate: mpsc::UnboundedSender<ToGate>,
@@ -119,15 +117,6 @@ impl Keeper {
 
     fn set_policy(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-    }
-
-    /// Waits for this user's turn to change names.
-    pub async fn turn(&self, user: &UserName) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(user.clone()).or_default())
-        };
-        turn.lock_owned().await
     }
 
     /// Has the gate end one session at once.
@@ -169,7 +158,7 @@ pub fn run(
         keys,
         state,
         sessions: Arc::default(),
-        turns: Mutex::default(),
+        turns: turns::Turns::default(),
         sweeping: tokio::sync::Mutex::default(),
         password_turns: Semaphore::new(PASSWORDS_AT_ONCE),
         to_gate,

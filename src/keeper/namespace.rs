@@ -45,7 +45,7 @@ pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualP
 /// Recorded first, then done: a file that is gone without a word in the log is worse than a word too many after a crash.
 pub async fn remove(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::Remove { path: &path })?;
-    let _turn = keeper.turn(&client.user).await;
+    let _turn = keeper.turns.to_change(&client.user).await;
     let tree = keeper.state.tree(&client.user)?;
     if files::facts_beneath(tree.as_fd(), path.relative())?.kind != FileKind::File {
         return Err(Refusal::rule(Status::Failure, "this is a folder", "a folder, not a file"));
@@ -89,7 +89,7 @@ pub async fn rename(
     to: VirtualPath,
     replace: bool,
 ) -> Result<Answer, Refusal> {
-    let _turn = keeper.turn(&client.user).await;
+    let _turn = keeper.turns.to_change(&client.user).await;
     let tree = keeper.state.tree(&client.user)?;
     // What policy says first: a path outside the view must not be told apart from one that is not there.
     let as_file = Operation::Rename { from: &from, to: &to, folder: false };
