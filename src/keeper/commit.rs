@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::delivery::{DeliveryError, Existing, Names};
 use super::desk::{Client, Refusal};
-use super::{Keeper, keys};
+use super::{Keeper, crash, keys};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
 use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Kind, ReceiptFacts, ReceiptRecipient, Write};
@@ -127,6 +127,7 @@ pub async fn commit(
     writes.push(Write::Drop(ready.record));
     writes.push(Write::Receipt { event: 0, facts: ready.facts });
     let recorded = keeper.record(Batch { events, writes, urgent: false }).await;
+    crash::point("commit-recorded");
     let names = ready.names;
     super::blocking(move || {
         match recorded {
@@ -140,6 +141,7 @@ pub async fn commit(
         }
     })
     .await?;
+    crash::point("commit-settled");
     Ok(Answer::Committed { receipt })
 }
 
@@ -222,6 +224,8 @@ impl Upload {
         // recovery gives it back.
         let writer = self.take_over(keeper, &part)?;
 
+        crash::point("commit-taken-over");
+
         // 2. What the session says of the file is what the file says of itself.
         let key = FileKey::from_bytes(self.request.file_key.0);
         let head = self.check(&part, &key)?;
@@ -240,6 +244,7 @@ impl Upload {
             bucket_made = made.then_some(bucket);
         }
         writer.write_all_at(&envelope.to_bytes()[..], HEAD_LEN as u64)?;
+        crash::point("commit-envelope");
         if self.folder.mtime == policy::Mtime::Client
             && let Some(mtime) = mtime
         {
@@ -248,12 +253,15 @@ impl Upload {
 
         // 4. The bytes. A crash: a complete sealed file in `.staging`, with its journal; it can be resumed and committed.
         files::sync_data(writer.as_fd())?;
+        crash::point("commit-bytes");
 
         // 5. The names, then their directories. A crash: more than one link and no ledger entry; recovery takes them back.
         let mut names = Names::default();
         let mut displaced = Vec::new();
         let delivered = self.name(keeper, &part, &mut names, &mut displaced).and_then(|deliveries| {
+            crash::point("commit-names");
             names.sync()?;
+            crash::point("commit-names-durable");
             Ok(deliveries)
         });
         let deliveries = match delivered {

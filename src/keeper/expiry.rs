@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::delivery::remove_if_there;
 use super::desk::Refusal;
-use super::{Keeper, blocking, keys};
+use super::{Keeper, blocking, crash, keys};
 use crate::clock::Time;
 use crate::ledger::{Batch, DropRecord, DropState, Event, Kind, Write};
 use crate::names::{DropId, UserName};
@@ -36,10 +36,13 @@ pub async fn sweep(keeper: &Arc<Keeper>, now: Time) -> Result<Swept, Refusal> {
             break;
         }
         begin(keeper, &due, now).await?;
+        crash::point("sweep-begun");
         let worker = Arc::clone(keeper);
         let gone = due.clone();
         blocking(move || gone.iter().try_for_each(|record| unlink(&worker, record))).await?;
+        crash::point("sweep-unlinked");
         finish(keeper, &due, now).await?;
+        crash::point("sweep-recorded");
         swept.expired.extend(due);
     }
     swept.destroyed_keys = destroy_keys(keeper, now).await?;
@@ -132,6 +135,7 @@ async fn destroy_keys(keeper: &Arc<Keeper>, now: Time) -> Result<u32, Refusal> {
         }
         let worker = Arc::clone(keeper);
         blocking(move || Ok(worker.keys.destroy_bucket(bucket)?)).await?;
+        crash::point("sweep-key-destroyed");
         let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
         event.detail = Some(format!("bucket {bucket}, until {}", keys::bucket_end(bucket)));
         keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;

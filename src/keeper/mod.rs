@@ -12,10 +12,12 @@
 //! | [`expiry`], [`recovery`] | what ends, and what a crash left |
 //! | [`keys`], [`state`], [`sessions`], [`turns`] | what it holds |
 //! | [`admin`], [`reload`] | what the commands ask |
+//! | [`crash`] | where tests make it die |
 
 pub mod admin;
 pub mod admission;
 pub mod commit;
+pub mod crash;
 pub mod delivery;
 pub mod desk;
 pub mod expiry;
