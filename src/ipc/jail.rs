@@ -33,6 +33,8 @@ pub struct Admission {
 pub struct FolderView {
     pub path: VirtualPath,
     pub kind: FolderKind,
+    /// An inbox whose user holds the identity: files show as `NAME.sealed`.
+    pub sealed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -225,6 +227,8 @@ pub struct ReceiptEntry {
 pub struct ReceiptText {
     pub id: ReceiptId,
     pub text: String,
-    /// SSHSIG, armoured.
+    /// SSHSIG over `text`, armoured.
     pub signature: String,
+    /// SSHSIG over the content itself, armoured.
+    pub content_signature: String,
 }

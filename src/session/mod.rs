@@ -1,1 +1,81 @@
+//! One SSH connection, from its first byte to its last, in a process of its own: a stranger in the porch until the
+//! keeper admits it, then one user in that user's jail. It parses what the client sends, seals and opens the bytes of
+//! files, and asks the keeper for everything that changes a name or needs a key. It never returns to the gate.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `transport` | the TCP stream and the SSH settings |
+//! | `porch` | logging in |
+//! | `serve` | channels: what is served, and everything else refused |
+//! | `keeper` | the conversation with the keeper |
+//! | `channel` | one SFTP channel: order, flow, handles |
+//! | `operations` | the requests that wait for the keeper |
+//! | `namespace` | names and attributes in the jail |
+//! | `upload`, `staging` | the staged upload and its files |
+//! | `download` | reading a sealed file |
+//! | `reply` | how each failure is told to a client |
 
+mod channel;
+mod download;
+mod keeper;
+mod namespace;
+mod operations;
+mod porch;
+mod reply;
+mod serve;
+mod staging;
+#[cfg(test)]
+mod testing;
+mod transport;
+mod upload;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+
+/// A connection as the gate hands it over, in the process forked for it.
+#[derive(Debug)]
+pub struct Newborn {
+    pub stream: std::net::TcpStream,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// This session's end of its socket to the keeper.
+    pub keeper: OwnedFd,
+}
+
+/// What a session needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// After `SSH-2.0-` in the identification line; no spaces.
+    pub server_id: String,
+    /// From the first byte to admission; then the connection ends.
+    pub login_grace: Duration,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            server_id: concat!("sealdrop_", env!("CARGO_PKG_VERSION")).to_owned(),
+            login_grace: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Serves the connection and ends the process. No thread is started before the jail is entered, nor after.
+pub fn run(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: SessionSettings) -> ! {
+    // The generator that russh draws from lives in this thread's memory. The gate never draws, so there is nothing to
+    // inherit; reseeding makes that not matter, should it ever.
+    if rand::rng().reseed().is_err() {
+        std::process::exit(71);
+    }
+    let code = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime.block_on(serve::live(newborn, host_keys, settings)),
+        Err(error) => {
+            tracing::error!(%error, "a session could not start");
+            71
+        }
+    };
+    std::process::exit(code)
+}

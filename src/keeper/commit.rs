@@ -1,0 +1,515 @@
+//! Uploads at the keeper: staging is granted, a finished upload is committed, parked or given up. `commit` is the promise
+//! the product is about; its steps are numbered, and each says what a crash just after it leaves. Recovery (`recovery.rs`)
+//! makes those sentences true, and the crash tests check them.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::delivery::{DeliveryError, Existing, Names};
+use super::desk::{Client, Refusal};
+use super::{Keeper, crash, keys};
+use crate::clock::{self, Time};
+use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
+use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Kind, ReceiptFacts, ReceiptRecipient, Write};
+use crate::names::{DropId, FileName, ReceiptId, UserName};
+use crate::policy::{self, Folder, Grant, Inbox, Operation, Place, Policy};
+use crate::seal::{ENVELOPE_LEN, Envelope, FOOTER_LEN, FileKey, Footer, HEAD_LEN, Head, Mode, Recipient, Trailer};
+use crate::sys::files::{self, Kind as FileKind, Mode as FileMode, OFlag};
+use crate::vpath::VirtualPath;
+
+/// Grants an upload to `path`, fresh or continued.
+pub async fn stage(
+    keeper: &Arc<Keeper>,
+    client: &Client,
+    path: &VirtualPath,
+    from: Option<&StagedFrom>,
+    exclusive: bool,
+) -> Result<Answer, Refusal> {
+    if let Some(from) = from.filter(|from| from.path != *path) {
+        let operation = Operation::Rename { from: &from.path, to: path, folder: false };
+        let _checked: Grant = keeper.permit(client, &operation)?;
+    }
+    let grant = keeper.permit(client, &Operation::Upload { path })?;
+    let folder = folder_of(&grant)?;
+    let tree = keeper.state.tree(&client.user)?;
+    match files::facts_beneath(tree.as_fd(), path.relative()) {
+        Ok(facts) if facts.kind != FileKind::File => return Err(policy::Reason::IsFolder.into()),
+        Ok(_) if exclusive => return Err(policy::Reason::Exists.into()),
+        Ok(_) => grant.may_replace()?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let parent = path.parent().unwrap_or_else(VirtualPath::root);
+            files::facts_beneath(tree.as_fd(), parent.relative())?;
+        }
+        Err(e) => return Err(e.into()),
+    }
+    let used = keeper.ledger.usage(&client.user)?;
+    let size_max = grant.room(policy::Usage { bytes: used.bytes, files: used.files })?;
+    let recipients = recipients(&keeper.policy(), client, &folder)?;
+    let (drop, file_key) = match from {
+        Some(from) => (from.drop, None),
+        None => {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id).map_err(Refusal::machine)?;
+            (DropId(id), Some(Key(*FileKey::generate()?.expose())))
+        }
+    };
+    Ok(Answer::Staged(Box::new(Staged {
+        drop,
+        kind: match folder.kind {
+            policy::FolderKind::Drop => FolderKind::Drop,
+            policy::FolderKind::Shared => FolderKind::Shared,
+        },
+        mode: mode_of(&recipients) as u8,
+        file_key,
+        journal_key: Key(*keeper.keys.journal_key(drop).expose()),
+        temporary: grant.temporary(),
+        size_max,
+        sender: client.user.clone(),
+        recipients: recipients.into_iter().map(|r| r.user).collect(),
+        server: keeper.settings.name.clone(),
+    })))
+}
+
+/// Makes a finished upload a drop: durable, delivered, recorded; then, and only then, answers.
+pub async fn commit(
+    keeper: &Arc<Keeper>,
+    client: &Client,
+    request: Commit,
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<Answer, Refusal> {
+    let Some(part) = descriptors.pop() else {
+        return Err(Refusal::machine("a commit came without its file"));
+    };
+    let grant = keeper.permit(client, &Operation::Upload { path: &request.path })?;
+    let policy = keeper.policy();
+    let folder = folder_of(&grant)?;
+    let used = keeper.ledger.usage(&client.user)?;
+    if request.size > grant.room(policy::Usage { bytes: used.bytes, files: used.files })? {
+        return Err(policy::Reason::TooLarge.into());
+    }
+    let Place::Folder { below, .. } = grant.place() else {
+        return Err(Refusal::machine("an upload was permitted outside every folder"));
+    };
+    let below = below.clone();
+    let upload = Upload {
+        recipients: recipients(&policy, client, &folder)?,
+        received: clock::now(),
+        user: client.user.clone(),
+        key: client.key.clone(),
+        policy: policy.digest,
+        folder,
+        below: below.clone(),
+        request,
+    };
+    let _turn = keeper.turns.to_commit(&client.user, &below).await;
+    let worker = Arc::clone(keeper);
+    let ready = super::blocking(move || upload.deliver(&worker, part)).await?;
+
+    // 6. The ledger. A crash before this is durable: the names are taken back at the next start. After: it is committed.
+    let receipt = ready.receipt;
+    let mut event = keeper.event(client, Kind::UploadCommitted, Some(&ready.record.path));
+    event.at = ready.record.received;
+    event.drop = Some(ready.record.drop);
+    event.receipt = Some(receipt);
+    event.bytes = Some(ready.record.size);
+    event.sha256 = Some(ready.record.sha256);
+    event.ms = u64::try_from(ready.record.received.since(ready.opened_at).as_millis()).ok();
+    let to: Vec<&str> = ready.record.deliveries.iter().map(|d| d.user.as_str()).collect();
+    event.detail = (!to.is_empty()).then(|| format!("to {}", to.join(" ")));
+    let mut events = vec![event];
+    if let Some(bucket) = ready.bucket_made {
+        let mut made = keeper.event(client, Kind::ShredKeyMade, None);
+        made.detail = Some(format!("bucket {bucket}, until {}", keys::bucket_end(bucket)));
+        events.push(made);
+    }
+    let mut writes = ready.displaced;
+    writes.push(Write::Drop(ready.record));
+    writes.push(Write::Receipt { event: 0, facts: ready.facts });
+    let recorded = keeper.record(Batch { events, writes, urgent: false }).await;
+    crash::point("commit-recorded");
+    let names = ready.names;
+    super::blocking(move || {
+        match recorded {
+            // 7. What was kept aside goes. A crash before: recovery removes it. The session unlinks `.part` and journal after
+            // our answer; a crash before that: recovery does, since the ledger knows the drop.
+            Ok(_) => names.settle().map_err(Refusal::from),
+            Err(refusal) => {
+                names.take_back()?;
+                Err(refusal)
+            }
+        }
+    })
+    .await?;
+    crash::point("commit-settled");
+    Ok(Answer::Committed { receipt })
+}
+
+/// A temp-named upload was closed. Its bytes are durable in `.staging`; nothing is delivered.
+pub async fn park(
+    keeper: &Keeper,
+    client: &Client,
+    path: &VirtualPath,
+    drop: DropId,
+    size: u64,
+) -> Result<Answer, Refusal> {
+    let _checked: Grant = keeper.permit(client, &Operation::Upload { path })?;
+    let mut event = keeper.event(client, Kind::UploadParked, Some(path));
+    event.drop = Some(drop);
+    event.bytes = Some(size);
+    keeper.record_event(event).await.map(|()| Answer::Done)
+}
+
+/// An upload ended without commit.
+pub async fn discard(
+    keeper: &Keeper,
+    client: &Client,
+    path: &VirtualPath,
+    drop: DropId,
+    bytes: u64,
+    keep: bool,
+    why: Abandon,
+) -> Result<Answer, Refusal> {
+    let mut event = keeper.event(client, Kind::UploadAbandoned, Some(path));
+    event.drop = Some(drop);
+    event.bytes = Some(bytes);
+    event.detail = Some(
+        match (why, keep) {
+            (Abandon::Disconnected, _) => "the connection went away; it can be resumed",
+            (Abandon::Interrupted, _) => "the client cut it short; it can be resumed",
+            (Abandon::Removed, _) => "the client removed it",
+            (Abandon::Refused, _) => "it broke a rule or a limit",
+            (Abandon::Failed, true) => "the server failed; it can be resumed",
+            (Abandon::Failed, false) => "the server failed",
+        }
+        .to_owned(),
+    );
+    let event = match why {
+        Abandon::Failed => event.failed("not committed"),
+        _ => event,
+    };
+    keeper.record_event(event).await.map(|()| Answer::Done)
+}
+
+/// A commit on its way through the file system.
+struct Upload {
+    request: Commit,
+    /// The path below the folder.
+    below: VirtualPath,
+    folder: Arc<Folder>,
+    recipients: Vec<Addressee>,
+    received: Time,
+    user: UserName,
+    key: Option<String>,
+    policy: crate::names::Digest,
+}
+
+/// A file with its names, not yet in the ledger.
+struct Ready {
+    names: Names,
+    record: DropRecord,
+    facts: ReceiptFacts,
+    receipt: ReceiptId,
+    /// What becomes of the files that had the names before.
+    displaced: Vec<Write>,
+    bucket_made: Option<u64>,
+    opened_at: Time,
+}
+
+impl Upload {
+    fn deliver(self, keeper: &Keeper, part: OwnedFd) -> Result<Ready, Refusal> {
+        let Commit { path, drop, size, sha256, mtime, opened_at, .. } = &self.request;
+
+        // 1. From here on nobody but the keeper can write the file. A crash: the upload is as it was, owned by the keeper;
+        // recovery gives it back.
+        let writer = self.take_over(keeper, &part)?;
+
+        crash::point("commit-taken-over");
+
+        // 2. What the session says of the file is what the file says of itself.
+        let key = FileKey::from_bytes(self.request.file_key.0);
+        let head = self.check(&part, &key)?;
+
+        // 3. The envelope: the file key for each recipient, under the expiry hour's shred key. A crash: no name yet leads
+        // to it; the bytes are overwritten by the next attempt.
+        let expires = self.folder.expire.map(|span| self.received.plus(span));
+        let bucket = expires.map(keys::bucket_of);
+        let to: Vec<Recipient> = self.recipients.iter().map(|r| r.key(keeper)).collect::<Result<_, _>>()?;
+        let fingerprints: Vec<String> = to.iter().map(Recipient::fingerprint).collect();
+        let mut envelope = Envelope::wrap(&head, &key, &to)?;
+        let mut bucket_made = None;
+        if let Some(bucket) = bucket {
+            let (wrapped, made) = keeper.keys.with_shred(&head, &envelope, bucket)?;
+            envelope = wrapped;
+            bucket_made = made.then_some(bucket);
+        }
+        writer.write_all_at(&envelope.to_bytes()[..], HEAD_LEN as u64)?;
+        crash::point("commit-envelope");
+        if self.folder.mtime == policy::Mtime::Client
+            && let Some(mtime) = mtime
+        {
+            files::set_times(writer.as_fd(), None, Some(i64::from(*mtime)))?;
+        }
+
+        // 4. The bytes. A crash: a complete sealed file in `.staging`, with its journal; it can be resumed and committed.
+        files::sync_data(writer.as_fd())?;
+        crash::point("commit-bytes");
+
+        // 5. The names, then their directories. A crash: more than one link and no ledger entry; recovery takes them back.
+        let mut names = Names::default();
+        let mut displaced = Vec::new();
+        let delivered = self.name(keeper, &part, &mut names, &mut displaced).and_then(|deliveries| {
+            crash::point("commit-names");
+            names.sync()?;
+            crash::point("commit-names-durable");
+            Ok(deliveries)
+        });
+        let deliveries = match delivered {
+            Ok(deliveries) => deliveries,
+            Err(refusal) => {
+                names.take_back()?;
+                return Err(refusal);
+            }
+        };
+
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(Refusal::machine)?;
+        let receipt = ReceiptId(id);
+        let receipt_recipients = self
+            .recipients
+            .iter()
+            .zip(fingerprints)
+            .map(|(r, key)| ReceiptRecipient { user: r.user.clone(), key: Some(key) })
+            .collect();
+        Ok(Ready {
+            names,
+            record: DropRecord {
+                drop: *drop,
+                receipt,
+                sender: self.user.clone(),
+                sender_key: self.key.clone(),
+                kind: match self.folder.kind {
+                    policy::FolderKind::Drop => DropKind::Drop,
+                    policy::FolderKind::Shared => DropKind::Shared,
+                },
+                path: path.clone(),
+                unlinked: None,
+                deliveries,
+                size: *size,
+                sha256: *sha256,
+                mtime: *mtime,
+                received: self.received,
+                expires,
+                bucket,
+                state: DropState::Live,
+                policy: self.policy,
+            },
+            facts: ReceiptFacts {
+                id: receipt,
+                drop: *drop,
+                sender: self.user.clone(),
+                sender_key: self.key.clone(),
+                recipients: receipt_recipients,
+                folder: self.folder.path.clone(),
+                path: path.clone(),
+                size: *size,
+                sha256: *sha256,
+                received: self.received,
+                expires,
+                policy: self.policy,
+            },
+            receipt,
+            displaced,
+            bucket_made,
+            opened_at: *opened_at,
+        })
+    }
+
+    /// Makes the file the keeper's and read-only, proves that no writer is left, and opens it for the envelope.
+    fn take_over(&self, keeper: &Keeper, part: &OwnedFd) -> Result<std::fs::File, Refusal> {
+        let facts = files::facts(part.as_fd())?;
+        if facts.kind != FileKind::File || facts.links == 0 {
+            return Err(Refusal::machine("what was to be committed is not a file in staging"));
+        }
+        if keeper.state.as_root() {
+            let id = keeper.state.id_of(&self.user)?;
+            if facts.uid != id && facts.uid != 0 {
+                return Err(Refusal::machine("what was to be committed is not the user's file"));
+            }
+            files::set_owner(part.as_fd(), 0, 0)?;
+        }
+        let sealed = FileMode::from_bits_truncate(0o444);
+        files::set_mode(part.as_fd(), sealed)?;
+        if !files::has_no_writer(part.as_fd())? {
+            return Err(Refusal::machine("the upload was still open for writing at its commit"));
+        }
+        // Without root the mode binds the keeper too: it is lifted for the length of one open.
+        files::set_mode(part.as_fd(), FileMode::from_bits_truncate(0o644))?;
+        let writer = files::reopen(part.as_fd(), OFlag::O_RDWR)?;
+        files::set_mode(part.as_fd(), sealed)?;
+        Ok(writer.into())
+    }
+
+    /// The head commits to the key; the footer and trailer agree with the request and with the file's length.
+    fn check(&self, part: &OwnedFd, key: &FileKey) -> Result<Head, Refusal> {
+        let file = std::fs::File::from(part.try_clone()?);
+        let length = file.metadata()?.len();
+        let mut head = [0; HEAD_LEN];
+        file.read_exact_at(&mut head, 0)?;
+        let head = Head::parse(&head)?;
+        head.check(key)?;
+        if head.drop_id() != self.request.drop {
+            return Err(Refusal::machine("the file is another drop than the one committed"));
+        }
+        let mut footer_bytes = [0; FOOTER_LEN];
+        file.read_exact_at(&mut footer_bytes, length.saturating_sub(FOOTER_LEN as u64))?;
+        let footer = Footer::parse(&footer_bytes)?;
+        footer.check_len(length)?;
+        let mut trailer = vec![0; footer.trailer_len as usize];
+        file.read_exact_at(&mut trailer, length - FOOTER_LEN as u64 - u64::from(footer.trailer_len))?;
+        let trailer = Trailer::open(&head, key, &footer_bytes, &trailer)?;
+        if trailer.size != self.request.size || trailer.sha256 != self.request.sha256.0 {
+            return Err(Refusal::machine("the file's own size or digest is not the one committed"));
+        }
+        Ok(head)
+    }
+
+    /// Names the file in the sender's folder and in each inbox.
+    fn name(
+        &self,
+        keeper: &Keeper,
+        part: &OwnedFd,
+        names: &mut Names,
+        displaced: &mut Vec<Write>,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        let path = &self.request.path;
+        let existing = match (self.folder.kind, self.folder.overwrite) {
+            (policy::FolderKind::Shared, _) => Existing::Replace,
+            (policy::FolderKind::Drop, policy::Overwrite::Version) => Existing::Version,
+            (policy::FolderKind::Drop, policy::Overwrite::Refuse) => Existing::Refuse,
+        };
+        self.name_one(keeper, part, &self.user, path, existing, names, displaced)?;
+        let mut deliveries = Vec::new();
+        if self.folder.kind == policy::FolderKind::Drop {
+            for recipient in &self.recipients {
+                let inbox = inbox_path(&self.user, &self.below)?;
+                let tree = keeper.state.tree(&recipient.user)?;
+                let parent = inbox.parent().unwrap_or_else(VirtualPath::root);
+                keeper.state.make_folders(&recipient.user, tree.as_fd(), parent.relative())?;
+                self.name_one(keeper, part, &recipient.user, &inbox, Existing::Version, names, displaced)?;
+                deliveries.push(Delivery::new(recipient.user.clone(), inbox, mode_of(&self.recipients) as u8));
+            }
+        }
+        Ok(deliveries)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two lists are collected across several trees")]
+    fn name_one(
+        &self,
+        keeper: &Keeper,
+        part: &OwnedFd,
+        user: &UserName,
+        path: &VirtualPath,
+        existing: Existing,
+        names: &mut Names,
+        displaced: &mut Vec<Write>,
+    ) -> Result<(), Refusal> {
+        let tree = keeper.state.tree(user)?;
+        let older = keeper.ledger.drop_at(user, path)?;
+        let version = names.add(part.as_fd(), self.request.drop, tree.as_fd(), path, existing)?;
+        let Some(older) = older else { return Ok(()) };
+        match version {
+            Some(version) => {
+                let to = path.parent().unwrap_or_else(VirtualPath::root).join(&version).map_err(Refusal::machine)?;
+                displaced.push(Write::Moved { drop: older.drop, user: user.clone(), from: path.clone(), to });
+            }
+            None if existing == Existing::Replace => {
+                displaced.push(Write::State { drop: older.drop, to: DropState::Superseded { at: self.received } });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl From<DeliveryError> for Refusal {
+    fn from(e: DeliveryError) -> Self {
+        match e {
+            DeliveryError::NoFolder => Self::not_there(e),
+            DeliveryError::IsFolder => policy::Reason::IsFolder.into(),
+            DeliveryError::Taken => policy::Reason::Exists.into(),
+            DeliveryError::NoRoomForVersion => {
+                Self::rule(Status::Failure, "a file of this name is already there and may not be replaced", e)
+            }
+            DeliveryError::Io(e) => e.into(),
+        }
+    }
+}
+
+impl From<crate::seal::SealError> for Refusal {
+    fn from(e: crate::seal::SealError) -> Self {
+        Self::machine(e)
+    }
+}
+
+/// Whom a folder's files are sealed to.
+struct Addressee {
+    user: UserName,
+    inbox: Inbox,
+}
+
+impl Addressee {
+    fn key(&self, keeper: &Keeper) -> Result<Recipient, Refusal> {
+        match &self.inbox {
+            Inbox::Managed { kem } => Ok(keeper.keys.managed_recipient(&self.user, seal_kem(*kem))?),
+            Inbox::Sealed { recipient } => {
+                recipient.parse().map_err(|_| Refusal::machine(format!("the recipient key of {} is damaged", self.user)))
+            }
+        }
+    }
+}
+
+pub fn seal_kem(kem: policy::Kem) -> crate::seal::Kem {
+    match kem {
+        policy::Kem::P256 => crate::seal::Kem::P256,
+        policy::Kem::X25519 => crate::seal::Kem::X25519,
+    }
+}
+
+/// The folder's recipients; of a shared folder its owner, whose identity the keeper manages.
+fn recipients(policy: &Policy, client: &Client, folder: &Folder) -> Result<Vec<Addressee>, Refusal> {
+    if folder.kind == policy::FolderKind::Shared {
+        let inbox = Inbox::Managed { kem: policy::Kem::P256 };
+        return Ok(vec![Addressee { user: client.user.clone(), inbox }]);
+    }
+    folder
+        .to
+        .iter()
+        .map(|name| {
+            let inbox = policy.user(name).and_then(|user| user.inbox.clone());
+            match inbox {
+                Some(inbox) => Ok(Addressee { user: name.clone(), inbox }),
+                // `check` refuses such a policy; here it can only mean a file edited between two loads.
+                None => Err(Refusal::machine(format!("recipient {name} has no inbox"))),
+            }
+        })
+        .collect()
+}
+
+fn mode_of(recipients: &[Addressee]) -> Mode {
+    if recipients.iter().any(|r| matches!(r.inbox, Inbox::Managed { .. })) { Mode::Managed } else { Mode::Sealed }
+}
+
+fn folder_of(grant: &Grant) -> Result<Arc<Folder>, Refusal> {
+    grant.folder().map(Arc::clone).ok_or_else(|| Refusal::machine("an upload was permitted outside every folder"))
+}
+
+/// `/inbox/<sender>/<path below the folder>`.
+pub fn inbox_path(sender: &UserName, below: &VirtualPath) -> Result<VirtualPath, Refusal> {
+    let too_long = |e| Refusal::rule(Status::Failure, "this path is too long", e);
+    let inbox = VirtualPath::parse(policy::decide::INBOX.as_bytes()).map_err(too_long)?;
+    let sender = FileName::new(sender.as_str().as_bytes()).map_err(Refusal::machine)?;
+    inbox.join(&sender).and_then(|path| path.append(below)).map_err(too_long)
+}
+
+const _: () = assert!(HEAD_LEN + ENVELOPE_LEN == crate::seal::HEADER_LEN);

@@ -1,0 +1,30 @@
+//! Places where a test makes the keeper die. Each durable step of a commit and of a sweep has a name here; a debug build
+//! started with `SEALDROP_CRASH_AT=<name>` kills itself with SIGKILL when it gets there. A release build has none of this.
+
+/// Every place, in the order a commit and a sweep pass them.
+pub const PLACES: &[&str] = &[
+    "commit-taken-over",
+    "commit-envelope",
+    "commit-bytes",
+    "commit-names",
+    "commit-names-durable",
+    "commit-recorded",
+    "commit-settled",
+    "sweep-begun",
+    "sweep-unlinked",
+    "sweep-recorded",
+    "sweep-key-destroyed",
+];
+
+/// Dies here if a test asked for it.
+#[cfg(debug_assertions)]
+pub fn point(place: &str) {
+    debug_assert!(PLACES.contains(&place), "{place} is not in the list");
+    if std::env::var_os("SEALDROP_CRASH_AT").is_some_and(|wanted| wanted == place) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// Nothing, in a release build.
+#[cfg(not(debug_assertions))]
+pub fn point(_place: &str) {}

@@ -1,0 +1,319 @@
+//! One session's place at the keeper: from the stranger's first attempt to the user's last word. It enforces the phase
+//! (a porch may only attempt, a jail never), hands each request to the part that knows it, records the refused ones,
+//! and answers. A session that breaks the rules of the conversation is ended.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::admission::{self, Passed};
+use super::{Keeper, commit, namespace, open, receipts};
+use crate::clock::{self, Time};
+use crate::ipc::channel::AsyncSocket;
+use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
+use crate::ipc::porch;
+use crate::ledger::{Batch, Event, Kind};
+use crate::names::{SessionId, UserName};
+use crate::policy::{Facts, Grant, Operation, Reason, Verdict, decide};
+use crate::vpath::VirtualPath;
+
+/// Requests of one session that the keeper works on at once; more wait in the socket. Bounds what a session can make
+/// the keeper hold: so many messages of at most 64 KiB.
+const REQUESTS_AT_ONCE: usize = 16;
+
+/// An admitted session, as the parts of the keeper know it.
+pub struct Client {
+    pub user: UserName,
+    pub session: SessionId,
+    /// Fingerprint of the key that logged in.
+    pub key: Option<String>,
+    pub address: IpAddr,
+    pub since: Time,
+}
+
+/// Why a request was not done: what the client is told, and what the log is told.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: Status,
+    pub say: &'static str,
+    pub why: String,
+    /// A rule said no, or something broke.
+    pub fault: Fault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Rule,
+    Machine,
+}
+
+impl Refusal {
+    pub fn rule(status: Status, say: &'static str, why: impl std::fmt::Display) -> Self {
+        Self { status, say, why: why.to_string(), fault: Fault::Rule }
+    }
+
+    pub fn not_there(why: impl std::fmt::Display) -> Self {
+        Self::rule(Status::NoSuchFile, "no such file or folder", why)
+    }
+
+    pub fn machine(why: impl std::fmt::Display) -> Self {
+        Self {
+            status: Status::Failure,
+            say: "the server could not do this; its log says why",
+            why: why.to_string(),
+            fault: Fault::Machine,
+        }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        let status = match reason.status() {
+            crate::policy::Status::NoSuchFile => Status::NoSuchFile,
+            crate::policy::Status::PermissionDenied => Status::PermissionDenied,
+            crate::policy::Status::Failure => Status::Failure,
+            crate::policy::Status::Unsupported => Status::Unsupported,
+        };
+        Self { status, say: reason.say(), why: reason.to_string(), fault: Fault::Rule }
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(e: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match e.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::not_there(e),
+            ErrorKind::AlreadyExists => Self::rule(Status::Failure, "this name is taken", e),
+            ErrorKind::DirectoryNotEmpty => Self::rule(Status::Failure, "this folder is not empty", e),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Self { say: "the server has no room left", ..Self::machine(e) }
+            }
+            ErrorKind::InvalidFilename => Self::rule(Status::Failure, "this name is too long", e),
+            _ => Self::machine(e),
+        }
+    }
+}
+
+impl From<crate::ledger::LedgerError> for Refusal {
+    fn from(e: crate::ledger::LedgerError) -> Self {
+        Self::machine(e)
+    }
+}
+
+impl From<super::keys::KeyError> for Refusal {
+    fn from(e: super::keys::KeyError) -> Self {
+        Self::machine(e)
+    }
+}
+
+impl Keeper {
+    /// Asks the policy in force now.
+    pub fn permit(&self, client: &Client, operation: &Operation<'_>) -> Result<Grant, Refusal> {
+        let policy = self.policy();
+        let facts = Facts { user: &client.user, address: Some(client.address), now: clock::now() };
+        match decide(&policy, &facts, operation) {
+            Verdict::Permit(grant) => Ok(grant),
+            Verdict::Refuse(reason) => Err(reason.into()),
+        }
+    }
+
+    /// An event of this session, to be completed by the caller.
+    pub fn event(&self, client: &Client, kind: Kind, path: Option<&VirtualPath>) -> Event {
+        let mut event = Event::new(clock::now(), kind);
+        event.user = Some(client.user.clone());
+        event.key.clone_from(&client.key);
+        event.address = Some(client.address);
+        event.session = Some(client.session);
+        event.path = path.cloned();
+        event.policy = Some(self.policy().digest);
+        event
+    }
+
+    /// Durable when it returns.
+    pub async fn record(&self, batch: Batch) -> Result<crate::ledger::Committed, Refusal> {
+        match self.ledger.submit(batch).await {
+            Ok(result) => result.map_err(Refusal::from),
+            Err(_) => Err(Refusal::machine("the ledger has stopped")),
+        }
+    }
+
+    pub async fn record_event(&self, event: Event) -> Result<(), Refusal> {
+        self.record(Batch { events: vec![event], ..Batch::default() }).await.map(drop)
+    }
+}
+
+/// Serves one session until it ends, either way.
+pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: IpAddr) {
+    let socket = Arc::new(socket);
+    let mut passed = Passed::default();
+    let stranger = keeper.sessions.stranger();
+    let grace = tokio::time::sleep(keeper.settings.limits.login_grace + super::GRACE_SLACK);
+    tokio::pin!(grace);
+    let client = loop {
+        let word = tokio::select! {
+            word = socket.recv::<porch::ToKeeper>() => word,
+            () = &mut grace => {
+                tracing::warn!(pid, %address, "a stranger outstayed the login grace and is ended");
+                keeper.end_session(pid);
+                Ok(None)
+            }
+        };
+        match word {
+            Ok(Some((porch::ToKeeper::Attempt(attempt), _))) => {
+                match admission::attempt(&keeper, &attempt, address, &mut passed).await {
+                    admission::Outcome::Answer(answer) => {
+                        if socket.send(&answer, &[]).await.is_err() {
+                            return;
+                        }
+                    }
+                    admission::Outcome::Admit { client, admission, tree } => {
+                        let client = Arc::new(client);
+                        keeper.sessions.enter(&client, pid, Arc::clone(&socket));
+                        let sent = socket.send(&porch::ToPorch::Admit(admission), &[tree.as_fd()]).await;
+                        if sent.is_err() {
+                            keeper.sessions.leave(client.session);
+                            return;
+                        }
+                        break client;
+                    }
+                }
+            }
+            Ok(None) => return admission::left(&keeper, &passed, address).await,
+            Err(e) => {
+                tracing::error!(pid, %address, error = %e, "a stranger's session broke the conversation and is ended");
+                keeper.end_session(pid);
+                return;
+            }
+        }
+    };
+    drop(stranger);
+    let totals = jail(&keeper, &socket, &client, pid).await;
+    keeper.sessions.leave(client.session);
+    let mut event = keeper.event(&client, Kind::LoggedOut, None);
+    event.ms = u64::try_from(event.at.since(client.since).as_millis()).ok();
+    match totals {
+        Ending::Bye { sent, received } => event.detail = Some(format!("sent {sent} received {received}")),
+        Ending::Gone => event = event.failed("the session ended without a word"),
+        Ending::Broken(why) => {
+            event.kind = Kind::SessionBroken;
+            event = event.failed(why);
+        }
+    }
+    if let Err(e) = keeper.record_event(event).await {
+        tracing::error!(session = %client.session, why = e.why, "the end of a session is not in the ledger");
+    }
+}
+
+enum Ending {
+    Bye { sent: u64, received: u64 },
+    Gone,
+    Broken(String),
+}
+
+async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Client>, pid: i32) -> Ending {
+    let room = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ending::Gone };
+        match socket.recv::<Ask>().await {
+            Ok(Some((Ask { request: ToKeeper::Bye { sent, received }, .. }, _))) => {
+                return Ending::Bye { sent, received };
+            }
+            Ok(Some((Ask { number, request }, descriptors))) => {
+                let (keeper, socket, client) = (Arc::clone(keeper), Arc::clone(socket), Arc::clone(client));
+                tokio::spawn(async move {
+                    let answer = answer(&keeper, &client, request, descriptors).await;
+                    if let Err(e) = socket.send(&ToSession::Answer { number, answer }, &[]).await {
+                        tracing::debug!(session = %client.session, error = %e, "a session is gone before its answer");
+                    }
+                    drop(permit);
+                });
+            }
+            Ok(None) => return Ending::Gone,
+            Err(e) => {
+                tracing::error!(session = %client.session, user = %client.user, error = %e, "a session broke the conversation and is ended");
+                keeper.end_session(pid);
+                return Ending::Broken(e.to_string());
+            }
+        }
+    }
+}
+
+/// Does one request. What is refused is in the ledger before the client hears of it.
+async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, descriptors: Vec<OwnedFd>) -> Answer {
+    let (kind, path) = subject(&request);
+    let done = match request {
+        ToKeeper::Stage { path, from, exclusive } => commit::stage(keeper, client, &path, from.as_ref(), exclusive).await,
+        ToKeeper::Commit(request) => commit::commit(keeper, client, *request, descriptors).await,
+        ToKeeper::Park { path, drop, size } => commit::park(keeper, client, &path, drop, size).await,
+        ToKeeper::Discard { path, drop, bytes, keep, why } => {
+            commit::discard(keeper, client, &path, drop, bytes, keep, why).await
+        }
+        ToKeeper::Open { path, header } => open::open(keeper, client, path, header).await,
+        ToKeeper::Pulled { path, drop, bytes, whole } => open::pulled(keeper, client, &path, drop, bytes, whole).await,
+        ToKeeper::Corrupt { path, drop, what } => open::corrupt(keeper, client, &path, drop, what).await,
+        ToKeeper::List { path } => namespace::list(keeper, client, &path).await,
+        ToKeeper::MakeFolder { path } => namespace::make_folder(keeper, client, path).await,
+        ToKeeper::RemoveFolder { path } => namespace::remove_folder(keeper, client, path).await,
+        ToKeeper::Remove { path } => namespace::remove(keeper, client, path).await,
+        ToKeeper::Rename { from, to, replace } => namespace::rename(keeper, client, from, to, replace).await,
+        ToKeeper::SetTimes { path, atime, mtime } => namespace::set_times(keeper, client, path, atime, mtime).await,
+        ToKeeper::Receipts { path, after } => receipts::list(keeper, client, path, after).await,
+        ToKeeper::Receipt { path } => receipts::read(keeper, client, path).await,
+        ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
+        ToKeeper::Refused { what, path } => {
+            let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(what);
+            keeper.record_event(event).await.map(|()| Answer::Done)
+        }
+        // Ends the conversation; `jail` never passes it on.
+        ToKeeper::Bye { .. } => Ok(Answer::Done),
+    };
+    match done {
+        Ok(answer) => answer,
+        Err(refusal) => refuse(keeper, client, kind, path, refusal).await,
+    }
+}
+
+async fn refuse(
+    keeper: &Keeper,
+    client: &Client,
+    kind: Kind,
+    path: Option<VirtualPath>,
+    refusal: Refusal,
+) -> Answer {
+    let event = keeper.event(client, kind, path.as_ref());
+    let event = match refusal.fault {
+        Fault::Rule => event.refused(refusal.why),
+        Fault::Machine => {
+            tracing::error!(session = %client.session, user = %client.user, path = ?path, why = refusal.why, "a request failed");
+            event.failed(refusal.why)
+        }
+    };
+    let sorry = Answer::Sorry { status: refusal.status, say: refusal.say.to_owned() };
+    if let Err(e) = keeper.record_event(event).await {
+        tracing::error!(session = %client.session, why = e.why, "a refusal is not in the ledger");
+    }
+    sorry
+}
+
+/// What a refusal of this request is filed under.
+fn subject(request: &ToKeeper) -> (Kind, Option<VirtualPath>) {
+    match request {
+        ToKeeper::Stage { path, .. } => (Kind::UploadRefused, Some(path.clone())),
+        ToKeeper::Commit(commit) => (Kind::UploadRefused, Some(commit.path.clone())),
+        ToKeeper::Park { path, .. } | ToKeeper::Discard { path, .. } => (Kind::UploadAbandoned, Some(path.clone())),
+        ToKeeper::Open { path, .. } => (Kind::DownloadOpened, Some(path.clone())),
+        ToKeeper::Pulled { path, .. } => (Kind::DownloadEnded, Some(path.clone())),
+        ToKeeper::Corrupt { path, .. } => (Kind::Corrupt, Some(path.clone())),
+        ToKeeper::List { path } => (Kind::Listed, Some(path.clone())),
+        ToKeeper::MakeFolder { path } => (Kind::FolderMade, Some(path.clone())),
+        ToKeeper::RemoveFolder { path } => (Kind::FolderRemoved, Some(path.clone())),
+        ToKeeper::Remove { path } => (Kind::Removed, Some(path.clone())),
+        ToKeeper::Rename { from, .. } => (Kind::Renamed, Some(from.clone())),
+        ToKeeper::SetTimes { path, .. } => (Kind::TimesSet, Some(path.clone())),
+        ToKeeper::Receipts { path, .. } | ToKeeper::Receipt { path } => (Kind::ReceiptRead, Some(path.clone())),
+        ToKeeper::Space { path } => (Kind::OperationRefused, Some(path.clone())),
+        ToKeeper::Refused { .. } | ToKeeper::Bye { .. } => (Kind::OperationRefused, None),
+    }
+}

@@ -1,0 +1,74 @@
+//! `/receipts`, as a session shows it: pages of names that mirror the sender's paths, and the receipts themselves, from the
+//! ledger.
+
+use super::desk::{Client, Refusal};
+use super::Keeper;
+use crate::ipc::jail::{Answer, ReceiptEntry, ReceiptText};
+use crate::ledger::Kind;
+use crate::names::FileName;
+use crate::policy::{self, Operation};
+use crate::vpath::VirtualPath;
+
+/// Entries in one page: the longest names make it 64 KiB at most with room to spare.
+const PAGE: usize = 96;
+
+/// `path` is the client's, `/receipts/…`.
+pub async fn list(
+    keeper: &Keeper,
+    client: &Client,
+    path: VirtualPath,
+    after: Option<String>,
+) -> Result<Answer, Refusal> {
+    let _checked = keeper.permit(client, &Operation::List { path: &path })?;
+    let dir = below_receipts(&path)?;
+    let listing = keeper.ledger.receipts_under(&client.user, &dir, after.as_deref(), PAGE)?;
+    // A user without any receipt yet still has the folder.
+    let listing = match listing {
+        Some(listing) => listing,
+        None if dir.is_root() => crate::ledger::ReceiptListing::default(),
+        None => return Err(Refusal::not_there("no receipts there")),
+    };
+    let page = listing
+        .entries
+        .into_iter()
+        .map(|e| ReceiptEntry { name: e.name, folder: e.folder, size: e.size, at: e.at })
+        .collect();
+    Ok(Answer::Receipts { page, more: listing.more })
+}
+
+/// `path` is where the file is, or was; its name may be escaped as `list` shows it.
+pub async fn read(keeper: &Keeper, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
+    let _checked = keeper.permit(client, &Operation::ReadReceipt { path: &path })?;
+    let found = match keeper.ledger.receipt_at(&client.user, &path)? {
+        Some(record) => Some(record),
+        None => {
+            let file = receipt_name(&path)?;
+            keeper.ledger.receipt_file(&client.user, &file)?.map(|(record, _)| record)
+        }
+    };
+    let record = found.ok_or_else(|| Refusal::not_there("no receipt for this path"))?;
+    let mut event = keeper.event(client, Kind::ReceiptRead, Some(&path));
+    event.receipt = Some(record.id);
+    keeper.record_event(event).await?;
+    Ok(Answer::Receipt(Box::new(ReceiptText {
+        id: record.id,
+        text: record.text,
+        signature: record.signature,
+        content_signature: record.content_signature,
+    })))
+}
+
+fn below_receipts(path: &VirtualPath) -> Result<VirtualPath, Refusal> {
+    VirtualPath::parse(policy::decide::RECEIPTS.as_bytes())
+        .ok()
+        .and_then(|base| path.below(&base))
+        .ok_or_else(|| Refusal::not_there("not below /receipts"))
+}
+
+fn receipt_name(path: &VirtualPath) -> Result<VirtualPath, Refusal> {
+    let name = path.name().ok_or_else(|| Refusal::not_there("the root has no receipt"))?;
+    let name = [name.as_bytes(), b".receipt"].concat();
+    let too_long = || Refusal::not_there("a name too long to have a receipt");
+    let name = FileName::new(&name).map_err(|_| too_long())?;
+    path.parent().unwrap_or_else(VirtualPath::root).join(&name).map_err(|_| too_long())
+}

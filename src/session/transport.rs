@@ -1,0 +1,141 @@
+//! The way bytes come and go: the TCP stream with a read buffer of its own, and the SSH algorithms and sizes we offer.
+//! Why each number is what it is stands beside it.
+
+use std::borrow::Cow;
+use std::io;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+
+/// russh reads a packet in two steps, length and body; through this buffer 512 MiB take 7,500 system calls, not 34,000.
+const READ_BUFFER: usize = 256 * 1024;
+
+/// What a client may send ahead of our answers. 16 MiB fill 100 ms of a gigabit line; what a session then holds is
+/// bounded elsewhere (`channel`), since russh opens the window again as data arrives, not as it is used.
+pub const WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The largest SSH packet russh's transport takes.
+const SSH_PACKET_MAX: u32 = 256 * 1024;
+
+/// OpenSSH's rule for ciphers of short blocks, which covers chacha20-poly1305 too; with AES-GCM it is far from any
+/// limit. An exchange costs about a millisecond, so nothing is gained by a limit per cipher.
+const REKEY_BYTES: usize = 1 << 30;
+
+/// The hash of a password takes some 50 ms on a slow machine; refusals of every kind take this long.
+const REFUSAL_TIME: Duration = Duration::from_millis(400);
+
+const KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::DH_G16_SHA512,
+    kex::DH_G18_SHA512,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+
+/// AEADs first. CTR is for clients that have no AEAD, and only with the encrypt-then-MAC names below.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_256_GCM,
+    cipher::AES_128_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+];
+
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+
+/// Host keys we may have, and the users' signatures we announce (`server-sig-algs`). `ssh-rsa` is RSA with SHA-1.
+const KEYS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::SkEd25519,
+    Algorithm::SkEcdsaSha2NistP256,
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+/// Whether a user's signature of this algorithm is ever looked at.
+pub fn accepts_user_key(algorithm: &Algorithm) -> bool {
+    KEYS.contains(algorithm)
+}
+
+pub fn config(host_keys: Vec<PrivateKey>, server_id: &str) -> Config {
+    let mut methods = MethodSet::empty();
+    methods.push(MethodKind::PublicKey);
+    methods.push(MethodKind::Password);
+    let mut config = Config {
+        server_id: SshId::Standard(Cow::Owned(format!("SSH-2.0-{server_id}"))),
+        methods,
+        auth_rejection_time: REFUSAL_TIME,
+        // `none` asks for the methods; nothing is guessed with it.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: host_keys,
+        window_size: WINDOW,
+        maximum_packet_size: SSH_PACKET_MAX,
+        // Replies on their way from a task to the connection: each is at most 255 KiB.
+        event_buffer_size: 4,
+        preferred: Preferred {
+            kex: Cow::Borrowed(KEX),
+            key: Cow::Borrowed(KEYS),
+            host_key_certificates: Cow::Borrowed(&[]),
+            cipher: Cow::Borrowed(CIPHERS),
+            mac: Cow::Borrowed(MACS),
+            compression: Cow::Borrowed(&[compression::NONE]),
+        },
+        // An agent may hold several keys, and each that is not the right one counts.
+        max_auth_attempts: 10,
+        // Both are ours: the login grace before admission, the idle limit of the policy after it.
+        inactivity_timeout: None,
+        keepalive_interval: None,
+        ..Config::default()
+    };
+    config.limits.rekey_read_limit = REKEY_BYTES;
+    config.limits.rekey_write_limit = REKEY_BYTES;
+    config
+}
+
+/// Prepares the accepted stream. A peer that vanished is noticed by the kernel within a minute, so that the partner's
+/// next connection can go on with the upload this one still holds.
+pub fn stream(stream: std::net::TcpStream) -> io::Result<BufReader<TcpStream>> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    setsockopt(&stream, sockopt::KeepAlive, &true)?;
+    setsockopt(&stream, sockopt::TcpKeepIdle, &15)?;
+    setsockopt(&stream, sockopt::TcpKeepInterval, &5)?;
+    setsockopt(&stream, sockopt::TcpKeepCount, &4)?;
+    setsockopt(&stream, sockopt::TcpUserTimeout, &40_000)?;
+    Ok(BufReader::with_capacity(READ_BUFFER, TcpStream::from_std(stream)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_aead_ciphers_and_etm_macs_are_offered() {
+        let config = config(Vec::new(), "x");
+        assert!(config.preferred.cipher.iter().all(|c| {
+            c.as_ref().contains("gcm") || c.as_ref().contains("poly1305") || c.as_ref() == "aes256-ctr"
+        }));
+        assert!(config.preferred.mac.iter().all(|m| m.as_ref().contains("-etm@")));
+        assert_eq!(config.preferred.kex[0].as_ref(), "mlkem768x25519-sha256");
+        assert!(config.preferred.kex.iter().any(|k| k.as_ref() == "kex-strict-s-v00@openssh.com"));
+        assert!(config.preferred.kex.iter().all(|k| !k.as_ref().ends_with("sha1")));
+        assert_eq!(config.preferred.compression.len(), 1);
+    }
+
+    #[test]
+    fn rsa_with_sha1_is_no_signature() {
+        assert!(!accepts_user_key(&Algorithm::Rsa { hash: None }));
+        assert!(!accepts_user_key(&Algorithm::Dsa));
+        assert!(accepts_user_key(&Algorithm::Rsa { hash: Some(HashAlg::Sha256) }));
+        assert!(accepts_user_key(&Algorithm::SkEd25519));
+    }
+}

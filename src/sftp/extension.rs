@@ -1,0 +1,106 @@
+//! The extensions we announce and read (OpenSSH's PROTOCOL, section 4, and draft-ietf-secsh-filexfer-extensions).
+
+use super::wire::{Reader, WireError, Write};
+
+/// Name and version of each, in the order announced. `hardlink@openssh.com` is not among them: there are no links.
+pub const ANNOUNCED: &[(&str, &str)] = &[
+    ("posix-rename@openssh.com", "1"),
+    ("statvfs@openssh.com", "2"),
+    ("fstatvfs@openssh.com", "2"),
+    ("fsync@openssh.com", "1"),
+    ("lsetstat@openssh.com", "1"),
+    ("limits@openssh.com", "1"),
+    ("expand-path@openssh.com", "1"),
+    ("home-directory", "1"),
+    ("users-groups-by-id@openssh.com", "1"),
+];
+
+/// An EXTENDED request, its fields read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extended<'a> {
+    PosixRename {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    StatVfs {
+        path: &'a [u8],
+    },
+    FStatVfs {
+        handle: &'a [u8],
+    },
+    Fsync {
+        handle: &'a [u8],
+    },
+    LSetStat {
+        path: &'a [u8],
+        attrs: super::attrs::Attrs,
+    },
+    Limits,
+    ExpandPath {
+        path: &'a [u8],
+    },
+    HomeDirectory {
+        user: &'a [u8],
+    },
+    UsersGroupsById {
+        users: &'a [u8],
+        groups: &'a [u8],
+    },
+    HardLink {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    /// One we do not know; its data is not looked at.
+    Other {
+        name: &'a [u8],
+    },
+}
+
+impl<'a> Extended<'a> {
+    pub fn read(name: &'a [u8], r: &mut Reader<'a>) -> Result<Self, WireError> {
+        Ok(match name {
+            b"posix-rename@openssh.com" => Self::PosixRename { from: r.string()?, to: r.string()? },
+            b"statvfs@openssh.com" => Self::StatVfs { path: r.string()? },
+            b"fstatvfs@openssh.com" => Self::FStatVfs { handle: r.string()? },
+            b"fsync@openssh.com" => Self::Fsync { handle: r.string()? },
+            b"lsetstat@openssh.com" => Self::LSetStat { path: r.string()?, attrs: super::attrs::Attrs::read(r)? },
+            b"limits@openssh.com" => Self::Limits,
+            b"expand-path@openssh.com" => Self::ExpandPath { path: r.string()? },
+            b"home-directory" => Self::HomeDirectory { user: r.string()? },
+            b"users-groups-by-id@openssh.com" => Self::UsersGroupsById { users: r.string()?, groups: r.string()? },
+            b"hardlink@openssh.com" => Self::HardLink { from: r.string()?, to: r.string()? },
+            name => {
+                r.rest();
+                Self::Other { name }
+            }
+        })
+    }
+}
+
+/// What `statvfs@openssh.com` answers, in blocks of [`BLOCK`] bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub total: u64,
+    pub free: u64,
+    pub files: u64,
+    pub files_free: u64,
+}
+
+const BLOCK: u64 = 4096;
+
+impl Space {
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let (total, free) = (self.total / BLOCK, self.free / BLOCK);
+        // f_bsize f_frsize f_blocks f_bfree f_bavail f_files f_ffree f_favail f_fsid f_flag(ST_NOSUID) f_namemax
+        for field in [BLOCK, BLOCK, total, free, free, self.files, self.files_free, self.files_free, 0, 2, 255] {
+            out.put_u64(field);
+        }
+    }
+}
+
+/// What `limits@openssh.com` answers.
+pub fn write_limits(out: &mut Vec<u8>, handles_max: u32) {
+    for field in [super::PACKET_MAX as u64, super::DATA_MAX as u64, super::DATA_MAX as u64, u64::from(handles_max)] {
+        out.put_u64(field);
+    }
+}
