@@ -50,6 +50,8 @@ pub enum Limit {
     Connections,
     PerAddress,
     Draining,
+    /// The machine gave no process or no descriptor for it.
+    Machine,
 }
 
 /// What the gate enforces by itself, before a byte of SSH is read.

@@ -43,6 +43,11 @@ pub enum Kind {
     Other,
 }
 
+/// /dev/null, for a standard descriptor that must lead nowhere.
+pub fn null() -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
 /// Opens a directory of the daemon's own by its path.
 pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)

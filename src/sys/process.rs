@@ -1,0 +1,313 @@
+//! This process and its relatives: who connects, who it runs as, what it may use up, and how it talks to the service
+//! manager. Small calls with their reasons; nothing here decides anything.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Pid, Uid, User};
+
+use super::files;
+
+/// Who is at the other end of a unix socket, as the kernel saw it when the connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+pub fn peer(fd: BorrowedFd<'_>) -> io::Result<Peer> {
+    let creds = getsockopt(&fd, sockopt::PeerCredentials)?;
+    Ok(Peer { pid: creds.pid(), uid: creds.uid(), gid: creds.gid() })
+}
+
+/// The effective user id.
+pub fn uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
+pub fn gid() -> u32 {
+    nix::unistd::Gid::effective().as_raw()
+}
+
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// Uid and gid of an account, `None` if there is none of that name.
+pub fn user_ids(name: &str) -> io::Result<Option<(u32, u32)>> {
+    Ok(User::from_name(name)?.map(|user| (user.uid.as_raw(), user.gid.as_raw())))
+}
+
+/// No core dumps, and no other process of this uid may attach or read the memory: it holds keys and plaintext.
+/// Not before [`super::yard::spawn`], whose id map a non-dumpable child could not be given by an ordinary user.
+pub fn forbid_dumps() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)?;
+    Ok(())
+}
+
+/// At most `files` descriptors, for good: the hard limit comes down too.
+pub fn bound_descriptors(files: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let bound = files.min(hard);
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, bound, bound)?)
+}
+
+/// As many descriptors as the hard limit allows; for the keeper, which holds one socket per session.
+pub fn raise_descriptors() -> io::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}
+
+/// Orphaned descendants become this process's children instead of init's: so the gate becomes the keeper's.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// SIGKILL for this process when the thread that is its parent ends. A change of uid or capabilities clears it.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+}
+
+/// Nothing this process makes is readable by others unless it says so.
+pub fn set_umask(mask: u32) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+}
+
+/// Ends process `pid` at once. A process that is already gone is fine.
+pub fn kill(pid: i32) -> io::Result<()> {
+    match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How many threads this process has; `None` where /proc does not tell.
+pub fn threads() -> Option<usize> {
+    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
+}
+
+/// Closes every descriptor but stdin, stdout, stderr and `keep`. For a child right after its fork: whoever owned the
+/// closed descriptors must be forgotten, not dropped.
+pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|&fd| u32::try_from(fd).ok()).filter(|&fd| fd > 2).collect();
+    keep.sort_unstable();
+    keep.dedup();
+    let mut from = 3;
+    for last in keep.iter().map(|&fd| fd - 1).chain([u32::MAX]) {
+        if from <= last {
+            // SAFETY: close_range takes three numbers. That nobody uses the closed descriptors again is the contract
+            // of this function; it is only called in children that own nothing else.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) })?;
+        }
+        from = last.saturating_add(2);
+    }
+    Ok(())
+}
+
+/// Puts `fd` in the place of descriptor `at`.
+pub(crate) fn put_at(fd: BorrowedFd<'_>, at: RawFd) -> io::Result<()> {
+    // SAFETY: dup2 takes two numbers; `at` is one of the standard descriptors, which std never closes.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), at) }).map(drop).map_err(io::Error::from)
+}
+
+/// Blocks `signals` for this thread, and threads it starts.
+pub fn block_signals(signals: &[Signal]) -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals.iter().copied().collect::<SigSet>()), None)?)
+}
+
+/// Lets all signals through again, as a fresh process has it.
+pub fn unblock_signals() -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
+/// The state directory, held by this daemon for as long as the value lives.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// Why the state directory cannot be held.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("another daemon (pid {0}) is using this state directory")]
+    Held(String),
+    #[error("the lock file of the state directory cannot be used: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Takes `dir/lock`. The lock goes with the process however it ends, so there is nothing stale to clean up; the pid
+/// inside is only for the message the second daemon gives.
+pub fn lock_state(dir: &Path) -> Result<StateLock, LockError> {
+    use std::io::{Read, Seek, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = File::options();
+    let path = dir.join("lock");
+    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if !files::lock_exclusive(file.as_fd())? {
+        let mut pid = String::new();
+        file.take(20).read_to_string(&mut pid)?;
+        return Err(LockError::Held(pid.trim().to_owned()));
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(StateLock { _file: file })
+}
+
+/// Why a directory is not fit to keep secrets or names in.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    #[error("it belongs to uid {0}, not to uid {1} that the daemon runs as")]
+    Foreign(u32, u32),
+    #[error("others may write to it (mode {0:03o})")]
+    Writable(u32),
+    #[error("it is not a directory")]
+    NotADirectory,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Whether directory `path` is this process's own and nobody else may change what is in it.
+pub fn check_owner(path: &Path) -> Result<(), OwnerError> {
+    let facts = files::facts(files::open_dir(path)?.as_fd())?;
+    if facts.kind != files::Kind::Folder {
+        return Err(OwnerError::NotADirectory);
+    }
+    if facts.uid != uid() {
+        return Err(OwnerError::Foreign(facts.uid, uid()));
+    }
+    if facts.mode & 0o022 != 0 {
+        return Err(OwnerError::Writable(facts.mode));
+    }
+    Ok(())
+}
+
+/// The service manager, if there is one that wants to hear (sd_notify(3)).
+#[derive(Debug)]
+pub struct ServiceManager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl ServiceManager {
+    /// From `NOTIFY_SOCKET`; `None` without one. The address may be a path or an abstract name (`@…`).
+    pub fn from_environment() -> Option<Self> {
+        Self::at(&std::env::var("NOTIFY_SOCKET").ok()?)
+    }
+
+    fn at(address: &str) -> Option<Self> {
+        let address = match address.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name).ok()?,
+            None => SocketAddr::from_pathname(address).ok()?,
+        };
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(Self { socket, address })
+    }
+
+    pub fn ready(&self) {
+        self.say("READY=1");
+    }
+
+    pub fn stopping(&self) {
+        self.say("STOPPING=1");
+    }
+
+    /// systemd wants the clock with it, so that it can tell this reload's READY from an earlier one.
+    pub fn reloading(&self) {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is live and writable. With this clock the call does not fail.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1000));
+    }
+
+    pub fn watchdog(&self) {
+        self.say("WATCHDOG=1");
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status(&self, line: &str) {
+        self.say(&format!("STATUS={}", line.replace('\n', " ")));
+    }
+
+    /// A service manager that does not listen is its own loss: never an error, never a wait.
+    fn say(&self, state: &str) {
+        let _ = self.socket.send_to_addr(state.as_bytes(), &self.address);
+    }
+}
+
+/// How often the service manager wants to hear `watchdog`: half of its patience, as sd_watchdog_enabled(3) advises.
+/// `None` if it does not watch, or watches another process.
+pub fn watchdog_interval() -> Option<std::time::Duration> {
+    if let Ok(pid) = std::env::var("WATCHDOG_PID")
+        && pid != std::process::id().to_string()
+    {
+        return None;
+    }
+    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    (micros > 0).then(|| std::time::Duration::from_micros(micros / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_state_directory_is_held_by_one_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock_state(dir.path()).unwrap();
+        let refused = lock_state(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        drop(first);
+        lock_state(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_others_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        check_owner(dir.path()).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(matches!(check_owner(dir.path()), Err(OwnerError::Writable(0o770))));
+    }
+
+    #[test]
+    fn a_peer_is_known_by_its_uid() {
+        let (a, _b) = crate::sys::packet::pair().unwrap();
+        assert_eq!(peer(a.as_fd()).unwrap(), Peer { pid: std::process::id() as i32, uid: uid(), gid: gid() });
+    }
+
+    #[test]
+    fn the_service_manager_hears_of_readiness() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let daemon = ServiceManager::at(path.to_str().unwrap()).unwrap();
+        daemon.ready();
+        daemon.status("two\nlines");
+        let mut said = [0; 64];
+        let len = manager.recv(&mut said).unwrap();
+        assert_eq!(&said[..len], b"READY=1");
+        let len = manager.recv(&mut said).unwrap();
+        assert_eq!(&said[..len], b"STATUS=two lines");
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_name() {
+        assert_eq!(user_ids("root").unwrap(), Some((0, 0)));
+        assert_eq!(user_ids("no-such-account").unwrap(), None);
+    }
+}
