@@ -24,8 +24,6 @@ mod porch;
 mod reply;
 mod serve;
 mod staging;
-#[cfg(test)]
-mod testing;
 mod transport;
 mod upload;
 
@@ -65,6 +63,10 @@ impl Default for SessionSettings {
 
 /// Serves the connection and ends the process. No thread is started before the jail is entered, nor after.
 pub fn run(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: SessionSettings) -> ! {
+    if let Err(error) = crate::sys::confine::porch() {
+        tracing::error!(%error, "a session could not enter the porch");
+        std::process::exit(71);
+    }
     // The generator that russh draws from lives in this thread's memory. The gate never draws, so there is nothing to
     // inherit; reseeding makes that not matter, should it ever.
     if rand::rng().reseed().is_err() {

@@ -1,0 +1,228 @@
+//! Reading a file: one the server may open is opened record by record, one sealed to a recipient's own key is given
+//! out as it stands with its envelope put in place. Every byte given out has been authenticated; what does not
+//! authenticate is an error, never a wrong byte.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use zeroize::Zeroizing;
+
+use super::reply::{DAMAGED, Outcome};
+use crate::names::DropId;
+use crate::seal::{
+    CHUNK, ENVELOPE_LEN, FileKey, HEAD_LEN, HEADER_LEN, RECORD_LEN, RECORD_OVERHEAD, ReadAt, Reader, Records, Trailer,
+    record_offset,
+};
+use crate::sys::files;
+use crate::vpath::VirtualPath;
+
+/// Records read from disk at once when a client reads in order: 512 KiB, two of the largest replies.
+const AHEAD: u64 = 8;
+
+/// Pieces of a file given out, out of order, that are still told apart; beyond it nobody claims the whole was sent.
+const PIECES_MAX: usize = 256;
+
+/// Where the plaintext stands in a record opened in place: after generation and nonce.
+const DATA_AT: usize = 16;
+
+/// A file on this machine's disk.
+pub struct DiskFile(pub File);
+
+impl ReadAt for DiskFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+pub struct Download {
+    pub path: VirtualPath,
+    pub drop: DropId,
+    pub mtime: u32,
+    /// Of what the client is given.
+    pub size: u64,
+    content: Content,
+    sent: Sent,
+    /// Told to the keeper once.
+    pub damaged: bool,
+}
+
+enum Content {
+    Managed(Box<Managed>),
+    Sealed { file: File, envelope: Vec<u8> },
+}
+
+struct Managed {
+    file: File,
+    records: Records,
+    trailer: Trailer,
+    /// Opened records from `first` on, each in the place of its sealed form.
+    held: Zeroizing<Vec<u8>>,
+    first: u64,
+    count: u64,
+    /// Where the last read ended: one that goes on there is in order.
+    next: u64,
+}
+
+impl Download {
+    /// A file of which the keeper gave the key. Everything that needs no reading of the whole is checked here.
+    pub fn managed(path: VirtualPath, file: File, drop: DropId, key: &FileKey) -> Outcome<Self> {
+        let facts = files::facts(std::os::fd::AsFd::as_fd(&file))?;
+        let reader = Reader::open(DiskFile(file.try_clone()?), facts.size, key)?;
+        if reader.head().drop_id() != drop {
+            return Err(DAMAGED);
+        }
+        let records = Records::new(reader.head(), key);
+        let trailer = reader.trailer().clone();
+        let size = trailer.size;
+        let held = Zeroizing::new(Vec::new());
+        let managed = Managed { file, records, trailer, held, first: 0, count: 0, next: 0 };
+        Ok(Self::with(path, drop, facts.mtime, size, Content::Managed(Box::new(managed))))
+    }
+
+    /// A file of which the keeper gave the envelope that its recipient opens.
+    pub fn sealed(path: VirtualPath, file: File, drop: DropId, envelope: Vec<u8>) -> Outcome<Self> {
+        let facts = files::facts(std::os::fd::AsFd::as_fd(&file))?;
+        if envelope.len() != ENVELOPE_LEN || facts.size < HEADER_LEN as u64 {
+            return Err(DAMAGED);
+        }
+        Ok(Self::with(path, drop, facts.mtime, facts.size, Content::Sealed { file, envelope }))
+    }
+
+    fn with(path: VirtualPath, drop: DropId, mtime: i64, size: u64, content: Content) -> Self {
+        let mtime = u32::try_from(mtime).unwrap_or(0);
+        Self { path, drop, mtime, size, content, sent: Sent::default(), damaged: false }
+    }
+
+    /// Appends up to `len` bytes from `offset`; nothing at and beyond the end.
+    pub fn read(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Outcome<()> {
+        let end = offset.saturating_add(len as u64).min(self.size);
+        if offset >= end {
+            return Ok(());
+        }
+        match &mut self.content {
+            Content::Managed(managed) => managed.read(offset, end, out)?,
+            Content::Sealed { file, envelope } => read_sealed(file, envelope, offset, end, out)?,
+        }
+        self.sent.add(offset, end);
+        Ok(())
+    }
+
+    /// Bytes given out, repeats included.
+    pub fn sent(&self) -> u64 {
+        self.sent.bytes
+    }
+
+    /// Every byte was given out at least once.
+    pub fn whole(&self) -> bool {
+        self.sent.covers(self.size)
+    }
+}
+
+impl Managed {
+    fn read(&mut self, offset: u64, end: u64, out: &mut Vec<u8>) -> Outcome<()> {
+        let in_order = offset == self.next;
+        let mut at = offset;
+        while at < end {
+            let (index, within) = (at / CHUNK as u64, (at % CHUNK as u64) as usize);
+            if index < self.first || index >= self.first + self.count {
+                let wanted = (end - 1) / CHUNK as u64 + 1 - index;
+                self.load(index, if in_order { wanted.max(AHEAD) } else { wanted })?;
+            }
+            let len = (end - at).min((CHUNK - within) as u64) as usize;
+            let from = (index - self.first) as usize * RECORD_LEN + DATA_AT + within;
+            out.extend_from_slice(self.held.get(from..from + len).ok_or(DAMAGED)?);
+            at += len as u64;
+        }
+        self.next = end;
+        Ok(())
+    }
+
+    /// Reads and opens records `index` to at most `index + count`. When one does not open, none is held.
+    fn load(&mut self, index: u64, count: u64) -> Outcome<()> {
+        self.count = 0;
+        let last = self.trailer.size / CHUNK as u64;
+        let count = count.min(last + 1 - index).min(2 * AHEAD);
+        let short = (self.trailer.size % CHUNK as u64) as usize + RECORD_OVERHEAD;
+        let mut len = count as usize * RECORD_LEN;
+        if index + count > last {
+            len -= RECORD_LEN - short;
+        }
+        self.held.resize(len, 0);
+        self.file.read_exact_at(&mut self.held, record_offset(index))?;
+        for (at, record) in (index..).zip(self.held.chunks_mut(RECORD_LEN)) {
+            self.records.open(at, self.trailer.generation(at), at == last, record)?;
+        }
+        self.first = index;
+        self.count = count;
+        Ok(())
+    }
+}
+
+fn read_sealed(file: &File, envelope: &[u8], offset: u64, end: u64, out: &mut Vec<u8>) -> Outcome<()> {
+    let start = out.len();
+    out.resize(start + usize::try_from(end - offset).unwrap_or(0), 0);
+    let bytes = &mut out[start..];
+    if let Err(error) = file.read_exact_at(bytes, offset) {
+        out.truncate(start);
+        return Err(error.into());
+    }
+    let (from, to) = (offset.max(HEAD_LEN as u64), end.min(HEADER_LEN as u64));
+    if from < to {
+        let (into, of) = ((from - offset) as usize, (from as usize) - HEAD_LEN);
+        let len = (to - from) as usize;
+        bytes[into..into + len].copy_from_slice(&envelope[of..of + len]);
+    }
+    Ok(())
+}
+
+/// Which bytes went out: disjoint pieces, in order.
+#[derive(Default)]
+struct Sent {
+    bytes: u64,
+    pieces: Vec<(u64, u64)>,
+}
+
+impl Sent {
+    fn add(&mut self, from: u64, to: u64) {
+        self.bytes += to - from;
+        if let Some((_, end)) = self.pieces.last_mut()
+            && *end == from
+        {
+            *end = to;
+            return;
+        }
+        let at = self.pieces.partition_point(|(_, end)| *end < from);
+        let touching = self.pieces[at..].iter().take_while(|(start, _)| *start <= to).count();
+        let merged = self.pieces[at..at + touching]
+            .iter()
+            .fold((from, to), |(a, b), (start, end)| (a.min(*start), b.max(*end)));
+        if touching > 0 || self.pieces.len() < PIECES_MAX {
+            self.pieces.splice(at..at + touching, [merged]);
+        }
+    }
+
+    fn covers(&self, size: u64) -> bool {
+        size == 0 || matches!(self.pieces.as_slice(), [(0, end)] if *end >= size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whole_is_said_exactly_when_every_byte_went_out(pieces in proptest::collection::vec((0u64..60, 1u64..20), 0..40)) {
+            let mut sent = Sent::default();
+            let mut seen = [false; 64];
+            for (from, len) in pieces {
+                let to = (from + len).min(64);
+                sent.add(from, to);
+                seen[from as usize..to as usize].fill(true);
+            }
+            prop_assert_eq!(sent.covers(64), seen.iter().all(|s| *s));
+        }
+    }
+}

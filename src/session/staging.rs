@@ -1,0 +1,212 @@
+//! `.staging`: the one directory a session may write in. Each upload in progress is two files there, named after a
+//! digest of the path it goes to: `.part`, the sealed bytes so far, and `.jrn`, the sealed journal that resuming needs.
+//! Whoever works on a `.part` holds its lock, so two sessions never write one upload.
+//!
+//! The staged length stands in clear in the still empty envelope area of the `.part`, so that STAT can answer it
+//! without a key; it is wiped before the file is committed, and nothing but STAT believes it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::reply::{BUSY, Outcome};
+use crate::names::hex;
+use crate::seal::{CHUNK, HEAD_LEN, HEADER_LEN, Head, RECORD_LEN};
+use crate::sys::files::{self, Mode, OFlag};
+use crate::vpath::VirtualPath;
+
+/// The directory's name at the root of a user's tree; never visible to a client.
+pub const STAGING: &str = ".staging";
+
+/// Where the hint of the staged length stands: eight bytes at the beginning of the envelope area.
+const HINT_AT: u64 = HEAD_LEN as u64;
+
+/// Owner only. The keeper takes the file over at commit and sets what it shall have from then on.
+const PART_MODE: Mode = Mode::from_bits_truncate(0o600);
+
+pub struct Staging {
+    dir: OwnedFd,
+}
+
+/// A `.part` that is ours alone while this lives.
+pub struct Part {
+    stem: String,
+    /// Read-only, and holding the lock; this one goes to the keeper.
+    reader: File,
+    writer: Option<File>,
+}
+
+impl Staging {
+    pub fn new(dir: OwnedFd) -> Self {
+        Self { dir }
+    }
+
+    fn stem(path: &VirtualPath) -> String {
+        hex(&Sha256::digest(path.as_bytes())[..16])
+    }
+
+    /// A fresh `.part` for `path`; one that was there must have been removed before.
+    pub fn create(&self, path: &VirtualPath) -> Outcome<Part> {
+        let stem = Self::stem(path);
+        let name = format!("{stem}.part");
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+        let writer = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&name), flags, PART_MODE)?);
+        let reader = self.open_file(&name, OFlag::O_RDONLY)?;
+        if !files::lock_exclusive(reader.as_fd())? {
+            return Err(BUSY);
+        }
+        Ok(Part { stem, reader, writer: Some(writer) })
+    }
+
+    /// The `.part` of an upload to `path` that has not ended, if there is one; `BUSY` if another works on it.
+    pub fn open(&self, path: &VirtualPath) -> Outcome<Option<Part>> {
+        let stem = Self::stem(path);
+        let name = format!("{stem}.part");
+        let reader = match self.open_file(&name, OFlag::O_RDONLY) {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if !files::lock_exclusive(reader.as_fd())? {
+            return Err(BUSY);
+        }
+        // Another session may have ended this upload while we waited for nothing: the name must still be this file.
+        let now = self.open_file(&name, OFlag::O_RDWR);
+        match now {
+            Ok(writer) if files::facts(writer.as_fd())?.inode == files::facts(reader.as_fd())?.inode => {
+                Ok(Some(Part { stem, reader, writer: Some(writer) }))
+            }
+            Ok(_) => Err(BUSY),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The plaintext length staged for `path`, as far as it is durable or was when its session ended.
+    pub fn size(&self, path: &VirtualPath) -> Option<u64> {
+        let name = format!("{}.part", Self::stem(path));
+        let file = self.open_file(&name, OFlag::O_RDONLY).ok()?;
+        let len = files::facts(file.as_fd()).ok()?.size;
+        let mut hint = [0; 8];
+        file.read_exact_at(&mut hint, HINT_AT).ok()?;
+        // Stored plus one: zero is "not yet known", and then the full records count.
+        match u64::from_be_bytes(hint) {
+            0 => len.checked_sub(HEADER_LEN as u64).map(|body| body / RECORD_LEN as u64 * CHUNK as u64),
+            hint => Some(hint - 1),
+        }
+    }
+
+    /// Replaces the journal. A crash before the rename leaves the older journal, which counts records that are all
+    /// still there; after it, the newer one.
+    pub fn write_journal(&self, part: &Part, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let (fresh, name) = (format!("{}.tmp", part.stem), format!("{}.jrn", part.stem));
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
+        let file = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&fresh), flags, PART_MODE)?);
+        file.write_all_at(bytes, 0)?;
+        if durable {
+            files::sync_data(file.as_fd())?;
+        }
+        files::rename(self.dir.as_fd(), fresh.as_ref(), self.dir.as_fd(), name.as_ref(), true)?;
+        if durable {
+            files::sync(self.dir.as_fd())?;
+        }
+        Ok(())
+    }
+
+    pub fn read_journal(&self, part: &Part) -> io::Result<Vec<u8>> {
+        let file = self.open_file(&format!("{}.jrn", part.stem), OFlag::O_RDONLY)?;
+        let len = files::facts(file.as_fd())?.size.min(1 << 20);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Gives a parked upload the place of another path.
+    pub fn rename(&self, part: &mut Part, to: &VirtualPath) -> io::Result<()> {
+        let stem = Self::stem(to);
+        let dir = self.dir.as_fd();
+        for ending in ["jrn", "part"] {
+            let (from, to) = (format!("{}.{ending}", part.stem), format!("{stem}.{ending}"));
+            files::rename(dir, from.as_ref(), dir, to.as_ref(), true)?;
+        }
+        part.stem = stem;
+        Ok(())
+    }
+
+    /// Removes both files of an upload that has ended. What is not there is gone already.
+    pub fn remove(&self, part: Part) -> io::Result<()> {
+        for ending in ["jrn", "part"] {
+            match files::remove_file(self.dir.as_fd(), format!("{}.{ending}", part.stem).as_ref()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {
+        files::open_beneath(self.dir.as_fd(), Path::new(name), flags | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
+    }
+}
+
+impl Part {
+    /// The head, if the upload got as far as writing one.
+    pub fn head(&self) -> Option<Head> {
+        let mut bytes = [0; HEAD_LEN];
+        self.reader.read_exact_at(&mut bytes, 0).ok()?;
+        Head::parse(&bytes).ok()
+    }
+
+    pub fn len(&self) -> io::Result<u64> {
+        files::facts(self.reader.as_fd()).map(|facts| facts.size)
+    }
+
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.writer()?.write_all_at(bytes, offset)
+    }
+
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        self.writer()?.set_len(len)
+    }
+
+    /// Bytes and length survive a power cut when this returns.
+    pub fn sync(&self) -> io::Result<()> {
+        files::sync_data(self.reader.as_fd())
+    }
+
+    /// Lets the disk begin with what was just written; a disk that cannot is no error.
+    pub fn write_ahead(&self, from: u64, len: u64) {
+        let _ = files::write_ahead(self.reader.as_fd(), from, len);
+    }
+
+    pub fn hint_size(&self, size: u64) -> io::Result<()> {
+        self.write_all_at(&(size + 1).to_be_bytes(), HINT_AT)
+    }
+
+    pub fn wipe_hint(&self) -> io::Result<()> {
+        self.write_all_at(&[0; 8], HINT_AT)
+    }
+
+    /// No more writing: what the keeper wants before it takes the file.
+    pub fn close_writer(&mut self) {
+        self.writer = None;
+    }
+
+    pub fn reader(&self) -> &File {
+        &self.reader
+    }
+
+    fn writer(&self) -> io::Result<&File> {
+        self.writer.as_ref().ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+impl crate::seal::ReadAt for Part {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.reader.read_exact_at(buffer, offset)
+    }
+}
