@@ -51,11 +51,7 @@ impl Serve {
         // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
         let (keeper_end, gate_end) =
             channel::pair().map_err(|e| Failure::new(format_args!("cannot make a socket pair: {e}")))?;
-        let keep: Vec<RawFd> = listeners
-            .iter()
-            .map(AsRawFd::as_raw_fd)
-            .chain([gate_end.as_fd().as_raw_fd()])
-            .collect();
+        let keep: Vec<RawFd> = listeners.iter().map(AsRawFd::as_raw_fd).chain([gate_end.as_fd().as_raw_fd()]).collect();
         let served = SessionSettings { login_grace: settings.limits.login_grace, ..SessionSettings::default() };
         let yard = yard::spawn(&ids, &keep, move || {
             gate::run(listeners, gate_end, move |born| {

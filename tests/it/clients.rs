@@ -64,7 +64,9 @@ fn openssh_sftp_does_everything() {
 fn openssh_scp_does_everything() {
     a_client_does_everything(&Words {
         put: &|site, local, remote| drop(site.partner().scp(&["-p", local, &site.partner().remote(remote)]).ok()),
-        get: &|site, user, remote, local| drop(site.recipient(user).scp(&[&site.recipient(user).remote(remote), local]).ok()),
+        get: &|site, user, remote, local| {
+            drop(site.recipient(user).scp(&[&site.recipient(user).remote(remote), local]).ok())
+        },
         list: &|site, dir| site.partner().sftp(format!("ls -l {dir}")).ok(),
         rename: &|site, from, to| drop(site.partner().sftp(format!("rename {from} {to}")).ok()),
     });
@@ -77,7 +79,9 @@ fn lftp_does_everything() {
     }
     a_client_does_everything(&Words {
         put: &|site, local, remote| drop(site.partner().lftp(&format!("put {local} -o {remote}")).ok()),
-        get: &|site, user, remote, local| drop(site.recipient(user).lftp(&format!("set xfer:clobber on; get {remote} -o {local}")).ok()),
+        get: &|site, user, remote, local| {
+            drop(site.recipient(user).lftp(&format!("set xfer:clobber on; get {remote} -o {local}")).ok())
+        },
         list: &|site, dir| site.partner().lftp(&format!("cls -l {dir}")).ok(),
         rename: &|site, from, to| drop(site.partner().lftp(&format!("mv {from} {to}")).ok()),
     });
@@ -107,7 +111,9 @@ fn paramiko_does_everything() {
     }
     a_client_does_everything(&Words {
         put: &|site, local, remote| drop(site.partner().paramiko(&format!("sftp.put({local:?}, {remote:?})")).ok()),
-        get: &|site, user, remote, local| drop(site.recipient(user).paramiko(&format!("sftp.get({remote:?}, {local:?})")).ok()),
+        get: &|site, user, remote, local| {
+            drop(site.recipient(user).paramiko(&format!("sftp.get({remote:?}, {local:?})")).ok())
+        },
         list: &|site, dir| site.partner().paramiko(&format!("print(sftp.listdir({dir:?}))")).ok(),
         rename: &|site, from, to| drop(site.partner().paramiko(&format!("sftp.rename({from:?}, {to:?})")).ok()),
     });
@@ -135,17 +141,33 @@ fn curl_does_everything() {
         put: &|site, local, remote| drop(site.partner().curl(&["--upload-file", local], remote).ok()),
         get: &|site, user, remote, local| drop(site.recipient(user).curl(&["--output", local], remote).ok()),
         list: &|site, dir| site.partner().curl(&[], &format!("{dir}/")).ok(),
-        rename: &|site, from, to| drop(site.partner().curl(&["--quote", &format!("rename {from} {to}")], "/shared/").ok()),
+        rename: &|site, from, to| {
+            drop(site.partner().curl(&["--quote", &format!("rename {from} {to}")], "/shared/").ok())
+        },
     });
 }
 
 /// libssh2 has encrypt-then-MAC and AES-GCM since 1.11; an older one shares no algorithm with a server that offers
 /// nothing weaker, and says so.
 fn curl_has_strict_macs() -> bool {
-    let version = crate::run::run({ let mut curl = std::process::Command::new("curl"); curl.arg("--version"); curl }, b"").ok();
-    let minor = version.split("libssh2/1.").nth(1).and_then(|rest| rest.split('.').next()).and_then(|minor| minor.parse::<u32>().ok());
+    let version = crate::run::run(
+        {
+            let mut curl = std::process::Command::new("curl");
+            curl.arg("--version");
+            curl
+        },
+        b"",
+    )
+    .ok();
+    let minor = version
+        .split("libssh2/1.")
+        .nth(1)
+        .and_then(|rest| rest.split('.').next())
+        .and_then(|minor| minor.parse::<u32>().ok());
     if minor.is_some_and(|minor| minor < 11) {
-        eprintln!("skipped: this curl has a libssh2 before 1.11, without encrypt-then-MAC: it cannot talk to a strict server");
+        eprintln!(
+            "skipped: this curl has a libssh2 before 1.11, without encrypt-then-MAC: it cannot talk to a strict server"
+        );
         return false;
     }
     true

@@ -111,7 +111,10 @@ fn the_audit_log_is_filtered_for_reading_only() {
     assert_eq!(site.ask(&["audit", "--kind", "upload-committed"]).len(), 1);
     assert_eq!(site.ask(&["audit", "--path", "/radiology", "--kind", "upload-committed"]).len(), 1);
     let told = site.sealdrop(&["audit", "--kind", "upload-committed"]).ok();
-    assert!(told.contains("upload-committed") && told.contains("/radiology/a.dcm") && told.lines().count() == 1, "{told}");
+    assert!(
+        told.contains("upload-committed") && told.contains("/radiology/a.dcm") && told.lines().count() == 1,
+        "{told}"
+    );
 }
 
 #[test]

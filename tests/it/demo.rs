@@ -17,7 +17,9 @@ fn the_demo_tells_everything_and_leaves_nothing() {
     let mut demo = Command::new(SEALDROP);
     demo.args(["demo", "--listen", "127.0.0.1:0"]).env("TMPDIR", home.path());
     let story = run(demo, b"").ok();
-    for told in ["SEALDRP", "Good \"receipt@sealdrop\" signature", "expired 2 drops", "$ sftp partner@", "upload-committed"] {
+    for told in
+        ["SEALDRP", "Good \"receipt@sealdrop\" signature", "expired 2 drops", "$ sftp partner@", "upload-committed"]
+    {
         assert!(story.contains(told), "`{told}` is not in the story:\n{story}");
     }
     assert_eq!(everything_below(home.path()).len(), 1, "the demo's directory is gone");
@@ -88,7 +90,13 @@ fn a_demo_without_the_stock_client_says_what_to_install() {
     let output = demo.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.starts_with("error: ") && said.contains("`sftp`") && said.contains("hint: ") && said.contains("openssh-client"), "{said}");
+    assert!(
+        said.starts_with("error: ")
+            && said.contains("`sftp`")
+            && said.contains("hint: ")
+            && said.contains("openssh-client"),
+        "{said}"
+    );
 }
 
 #[test]

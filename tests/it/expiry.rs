@@ -75,11 +75,16 @@ fn a_plan_changes_nothing_and_a_second_sweep_finds_nothing() {
     assert_eq!(plan["expired"].as_array().unwrap().len(), 2);
     assert_eq!(plan["destroyed_keys"], 0);
     assert!(site.snapshot("jails") == before);
-    assert_eq!(site.ask(&["sweep", "--plan"]).pop().unwrap()["expired"].as_array().unwrap().len(), 0, "72 hours are not over");
+    assert_eq!(
+        site.ask(&["sweep", "--plan"]).pop().unwrap()["expired"].as_array().unwrap().len(),
+        0,
+        "72 hours are not over"
+    );
     assert_eq!(site.age()["expired"].as_array().unwrap().len(), 2);
     assert_eq!(site.age()["expired"].as_array().unwrap().len(), 0);
     assert_eq!(site.events_of("expired", "").len(), 2, "each expiry is recorded once");
-    let states: Vec<_> = site.ask(&["drops"]).into_iter().map(|row| row["state"].as_str().unwrap().to_owned()).collect();
+    let states: Vec<_> =
+        site.ask(&["drops"]).into_iter().map(|row| row["state"].as_str().unwrap().to_owned()).collect();
     assert_eq!(states.iter().filter(|state| *state == "expired").count(), 2, "{states:?}");
 }
 

@@ -64,7 +64,11 @@ fn an_admitted_session_is_its_users_and_nothing_more() {
     let uid = status_line(pid, "Uid");
     let ids: Vec<u32> = uid.split(' ').map(|id| id.parse().unwrap()).collect();
     assert!(ids.iter().all(|&id| id == ids[0] && id >= 200_000), "the session runs as an id of its user's: {uid}");
-    let held: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().map(|e| fs::read_link(e.path()).unwrap_or_default()).collect();
+    let held: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .map(|e| fs::read_link(e.path()).unwrap_or_default())
+        .collect();
     let state = site.place().state();
     let own = state.join("jails/partner");
     for path in held.iter().filter(|path| path.starts_with(&state)) {

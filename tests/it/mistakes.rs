@@ -181,7 +181,8 @@ impl SmallDisk {
         let away = site.work().join("state");
         fs::rename(&state, &away).unwrap();
         fs::create_dir(&state).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m,mode=0700", "sealdrop-it"]).arg(&state).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m,mode=0700", "sealdrop-it"]).arg(&state).status();
         let mounted = mounted.is_ok_and(|status| status.success());
         if mounted {
             let mut copy = Command::new("cp");

@@ -22,7 +22,9 @@ fn nothing_is_forwarded() {
     let site = Site::new();
     site.partner().ssh(&["-W", "127.0.0.1:22"], &[]).fails();
     site.partner().ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1"], &[]).fails();
-    site.partner().ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-R", "/tmp/sealdrop-no.sock:127.0.0.1:1"], &[]).fails();
+    site.partner()
+        .ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-R", "/tmp/sealdrop-no.sock:127.0.0.1:1"], &[])
+        .fails();
     assert!(!std::path::Path::new("/tmp/sealdrop-no.sock").exists());
     site.partner().sftp("ls /").ok();
 }
@@ -44,7 +46,9 @@ fn a_wrong_key_and_an_unknown_user_are_refused_alike() {
 fn paths_lead_nowhere_outside() {
     let site = Site::new();
     let local = site.file("a.dcm", b"x");
-    for path in ["/etc/passwd", "../../../../etc/passwd", "/inbox/../../etc/passwd", "/proc/self/environ", "/../etc/shadow"] {
+    for path in
+        ["/etc/passwd", "../../../../etc/passwd", "/inbox/../../etc/passwd", "/proc/self/environ", "/../etc/shadow"]
+    {
         site.partner().sftp(format!("get {path} stolen")).fails();
         assert!(!site.work().join("stolen").exists(), "{path}");
     }
@@ -70,7 +74,8 @@ fn what_policy_does_not_accept_is_refused_and_not_there() {
     let mut site = Site::prepared("");
     let path = site.place().policy("partner");
     let policy = std::fs::read_to_string(&path).unwrap();
-    let narrow = policy.replacen("expire = \"72h\"\n", "expire = \"72h\"\naccept = [\"*.dcm\"]\nmax_size = \"1 MiB\"\n", 1);
+    let narrow =
+        policy.replacen("expire = \"72h\"\n", "expire = \"72h\"\naccept = [\"*.dcm\"]\nmax_size = \"1 MiB\"\n", 1);
     assert_ne!(policy, narrow);
     std::fs::write(&path, narrow).unwrap();
     site.start().unwrap();

@@ -105,7 +105,10 @@ fn an_upload_in_progress_is_sealed_and_one_cut_off_is_not_delivered() {
     client.kill().unwrap();
     client.wait().unwrap();
     assert_nothing_leaked(&site);
-    assert!(site.recipient("radiology").sftp("ls /inbox/partner").stdout.is_empty() || site.recipient("radiology").list("/inbox/partner").is_empty());
+    assert!(
+        site.recipient("radiology").sftp("ls /inbox/partner").stdout.is_empty()
+            || site.recipient("radiology").list("/inbox/partner").is_empty()
+    );
     assert!(site.events_of("upload-committed", "half.dcm").is_empty());
 }
 

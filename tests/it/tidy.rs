@@ -55,10 +55,15 @@ fn imports_point_down_and_roles_do_not_meet() {
                 for name in grouped.unwrap_or_else(|| vec![used]) {
                     let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                     // Macros, `self` and the like are no parts.
-                    if name.is_empty() || name == "self" || !Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&name).exists() && !Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{name}.rs")).exists() {
+                    if name.is_empty()
+                        || name == "self"
+                        || !Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&name).exists()
+                            && !Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{name}.rs")).exists()
+                    {
                         continue;
                     }
-                    let upward = rank(&name) > rank(part) || rank(&name) == rank(part) && name != part && rank(part) != 0;
+                    let upward =
+                        rank(&name) > rank(part) || rank(&name) == rank(part) && name != part && rank(part) != 0;
                     if upward {
                         wrong.push(format!("{file}:{n}: {part} uses {name}"));
                     }
@@ -71,14 +76,25 @@ fn imports_point_down_and_roles_do_not_meet() {
 
 #[test]
 fn pure_parts_do_no_io() {
-    let forbidden = ["tokio::", "std::fs", "std::net::Tcp", "std::process", "crate::config", "crate::sys", "SystemTime::now", "Instant::now", "clock::now"];
+    let forbidden = [
+        "tokio::",
+        "std::fs",
+        "std::net::Tcp",
+        "std::process",
+        "crate::config",
+        "crate::sys",
+        "SystemTime::now",
+        "Instant::now",
+        "clock::now",
+    ];
     refuse(&["src/seal", "src/sftp", "src/policy"], |_, line| forbidden.iter().any(|word| line.contains(word)));
 }
 
 #[test]
 fn unsafe_is_in_sys_alone() {
     refuse(&["src"], |file, line| {
-        !file.starts_with("src/sys/") && line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
+        !file.starts_with("src/sys/")
+            && line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
     });
 }
 
@@ -88,7 +104,9 @@ fn every_unsafe_block_says_why_it_is_sound() {
         let lines: Vec<&str> = text.lines().collect();
         for (n, line) in lines.iter().enumerate() {
             if line.contains("unsafe {") || line.trim_start().starts_with("unsafe impl") {
-                let said = lines[n.saturating_sub(8)..=n].iter().any(|line| line.contains("SAFETY") || line.contains("Safety") || line.contains("Sound"));
+                let said = lines[n.saturating_sub(8)..=n]
+                    .iter()
+                    .any(|line| line.contains("SAFETY") || line.contains("Safety") || line.contains("Sound"));
                 assert!(said, "{file}:{}: an unsafe block without its reason", n + 1);
             }
         }
@@ -97,8 +115,12 @@ fn every_unsafe_block_says_why_it_is_sound() {
 
 #[test]
 fn toml_and_sled_have_one_user_each() {
-    refuse(&["src"], |file, line| !file.starts_with("src/config/") && (line.contains("toml::") || line.contains("use toml")));
-    refuse(&["src"], |file, line| !file.starts_with("src/ledger/") && (line.contains("sled::") || line.contains("use sled")));
+    refuse(&["src"], |file, line| {
+        !file.starts_with("src/config/") && (line.contains("toml::") || line.contains("use toml"))
+    });
+    refuse(&["src"], |file, line| {
+        !file.starts_with("src/ledger/") && (line.contains("sled::") || line.contains("use sled"))
+    });
 }
 
 #[test]
@@ -109,7 +131,13 @@ fn only_the_voice_prints() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let later = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let later = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+    ];
     for (file, text) in [sources("src"), sources("tests")].concat() {
         for (n, line) in text.lines().enumerate() {
             assert!(!later.iter().any(|word| line.contains(word)), "{file}:{}: {line}", n + 1);
@@ -153,7 +181,8 @@ fn variants(text: &str) -> Vec<String> {
 fn the_ipc_page_names_every_message() {
     let page = document("docs/ipc.md");
     for edge in ["admin", "gate", "jail", "porch"] {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/ipc/{edge}.rs"))).unwrap();
+        let text =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/ipc/{edge}.rs"))).unwrap();
         let names = variants(&text);
         assert!(!names.is_empty(), "{edge} has messages");
         for name in names {
@@ -174,7 +203,11 @@ fn the_policy_page_names_every_key_of_the_samples() {
             let setting = line.trim_start_matches(['#', ' ']);
             let key: String = setting.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
             if !key.is_empty() && setting[key.len()..].trim_start().starts_with("= ") {
-                assert!(page.contains(&format!("`{key}`")), "docs/policy.md does not name `{key}` of {}", path.display());
+                assert!(
+                    page.contains(&format!("`{key}`")),
+                    "docs/policy.md does not name `{key}` of {}",
+                    path.display()
+                );
             }
         }
     }
@@ -214,7 +247,10 @@ fn every_dependency_says_what_it_is_for() {
         if line.starts_with('[') {
             dependencies = line.ends_with("dependencies]");
         } else if dependencies && line.contains(" = ") && !line.starts_with('#') {
-            assert!(line.contains("} # ") || line.contains("\" # ") || line.contains("\"  ") && line.contains('#'), "no reason: {line}");
+            assert!(
+                line.contains("} # ") || line.contains("\" # ") || line.contains("\"  ") && line.contains('#'),
+                "no reason: {line}"
+            );
         }
     }
 }

@@ -50,7 +50,16 @@ fn the_service_has_what_the_code_needs_and_no_more() {
     // docs/architecture.md, "The roles": what the keeper does with each.
     assert_eq!(
         capabilities,
-        ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_LEASE", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID"]
+        [
+            "CAP_CHOWN",
+            "CAP_DAC_OVERRIDE",
+            "CAP_FOWNER",
+            "CAP_KILL",
+            "CAP_LEASE",
+            "CAP_NET_BIND_SERVICE",
+            "CAP_SETGID",
+            "CAP_SETUID"
+        ]
     );
     let namespaces = words(&unit, "RestrictNamespaces");
     for namespace in ["user", "mnt", "pid", "net", "ipc"] {
@@ -84,7 +93,8 @@ fn a_daemon_with_the_units_capabilities_does_everything() {
         .iter()
         .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
         .collect();
-    let site = Site::under(&["setpriv", "--no-new-privs", "--inh-caps=-all", &format!("--bounding-set=-all{capabilities}")]);
+    let site =
+        Site::under(&["setpriv", "--no-new-privs", "--inh-caps=-all", &format!("--bounding-set=-all{capabilities}")]);
     let bytes = content("under the unit ", 200_000);
     site.partner().put(&site.file("a.dcm", &bytes), "/radiology/a.dcm");
     site.partner().put(&site.file("b.bin", &bytes), "/shared/b.bin");
@@ -103,7 +113,9 @@ fn the_samples_agree_with_the_units() {
     assert!(config.contains("/var/lib/sealdrop"));
     assert!(SYSUSERS.lines().any(|line| line.starts_with("u sealdrop ")));
     assert!(TMPFILES.contains("/etc/sealdrop"));
-    assert!(settings(SOCKET)["ListenStream"].iter().all(|address| config.contains(address.rsplit(':').next().unwrap())));
+    assert!(
+        settings(SOCKET)["ListenStream"].iter().all(|address| config.contains(address.rsplit(':').next().unwrap()))
+    );
 }
 
 /// The unit names /usr/bin/sealdrop: verified with a copy that names the program under test.
@@ -117,13 +129,18 @@ fn systemd_finds_nothing_wrong() {
     std::fs::write(dir.path().join("sealdrop.service"), service).unwrap();
     std::fs::write(dir.path().join("sealdrop.socket"), SOCKET).unwrap();
     let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no"]).arg(dir.path().join("sealdrop.service")).arg(dir.path().join("sealdrop.socket"));
+    verify
+        .args(["verify", "--man=no"])
+        .arg(dir.path().join("sealdrop.service"))
+        .arg(dir.path().join("sealdrop.socket"));
     let ran = run(verify, b"");
     let about_us: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("sealdrop")).collect();
     assert!(ran.status.success() && about_us.is_empty(), "{}", ran.told());
 
     let mut security = Command::new("systemd-analyze");
-    security.args(["security", "--offline=true", "--threshold=45", "--no-pager"]).arg(dir.path().join("sealdrop.service"));
+    security
+        .args(["security", "--offline=true", "--threshold=45", "--no-pager"])
+        .arg(dir.path().join("sealdrop.service"));
     run(security, b"").ok();
 
     let mut sysusers = Command::new("systemd-sysusers");

@@ -217,7 +217,10 @@ impl<'a> User<'a> {
 /// A name as sftp's batch lines take it.
 pub fn quoted(path: &Path) -> String {
     let text = path.to_str().expect("a name in UTF-8");
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('*', "\\*").replace('?', "\\?").replace('[', "\\["))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\").replace('"', "\\\"").replace('*', "\\*").replace('?', "\\?").replace('[', "\\[")
+    )
 }
 
 /// `SHA256:…` of the key in a known_hosts line.

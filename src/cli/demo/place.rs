@@ -207,7 +207,8 @@ impl Place {
         }
         let identity = Identity::generate(Kem::P256).map_err(|e| cannot("make", &path, &e))?;
         let recipient = identity.to_recipient().to_string();
-        let text = Zeroizing::new(format!("# the lab's identity; its recipient is {recipient}\n{}\n", *identity.to_text()));
+        let text =
+            Zeroizing::new(format!("# the lab's identity; its recipient is {recipient}\n{}\n", *identity.to_text()));
         write_private(&path, &text)?;
         Ok(recipient)
     }
