@@ -5,6 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`event`], [`record`], [`receipt`] | what is kept, as values; the receipt's text and signatures |
+//! | [`signers`] | whose signatures count, for whoever checks a receipt |
 //! | [`store`], [`listing`] | [`Ledger`], the handle: submit, read, list |
 //! | `committer` | the one writer, and the order of its steps |
 //! | `frame`, `journal` | the journal: its bytes, its files |
@@ -25,6 +26,7 @@ mod month;
 pub mod receipt;
 pub mod record;
 mod recovery;
+pub mod signers;
 pub mod store;
 #[cfg(test)]
 mod tests;
