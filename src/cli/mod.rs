@@ -2,3 +2,7 @@
 
 pub mod check;
 pub mod failure;
+pub mod keygen;
+pub mod open;
+pub mod output;
+pub mod seal;

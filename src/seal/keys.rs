@@ -1,0 +1,133 @@
+//! Keys and what is derived from them. Every key is 32 uniform bytes that are wiped when dropped, compare in constant
+//! time or not at all, and have no `Debug` or `Display`: they can be exposed on purpose, not printed by accident.
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::SealError;
+use crate::clock::Time;
+
+/// `FileKey`, `JournalKey` and `ShredKey` differ in what they open, not in what they are.
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident),*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// A fresh key from the kernel.
+            pub fn generate() -> Result<Self, SealError> {
+                Self::draw(&mut Kernel)
+            }
+
+            pub(super) fn draw(entropy: &mut dyn Entropy) -> Result<Self, SealError> {
+                let mut key = Self([0; 32]);
+                entropy.fill(&mut key.0)?;
+                Ok(key)
+            }
+
+            pub fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// For the message or the file that must carry it; wipe the copy.
+            pub fn expose(&self) -> &[u8; 32] {
+                &self.0
+            }
+        }
+    )*};
+}
+
+keys! {
+    /// Opens one sealed file: its records and its trailer. Never used for a second file.
+    FileKey,
+    /// Opens the journals of uploads in progress.
+    JournalKey,
+    /// One expiry bucket's key; destroying it destroys every envelope wrapped under it.
+    ShredKey
+}
+
+/// The shred bucket for something that expires then: the UTC hour, rounded up, so a key outlives its last drop by less
+/// than an hour and never dies before it.
+pub fn bucket_of(expires: Time) -> u64 {
+    expires.0.div_ceil(3_600_000)
+}
+
+/// `X(key, label, context)` of the specification: HKDF-Expand with SHA-256 (RFC 5869) to 32 bytes. The keys given here
+/// are uniform already, so there is nothing to extract.
+pub(super) fn expand(key: &[u8; 32], label: &str, context: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    let mut out = Zeroizing::new([0; 32]);
+    let mut info: Vec<&[u8]> = vec![b"sealdrop/v1/", label.as_bytes(), &[0]];
+    info.extend_from_slice(context);
+    // Cannot fail: the key has the hash's length, and 32 bytes are one block of output.
+    let hkdf = Hkdf::<Sha256>::from_prk(key).map_err(|_| SealError::Limit("a key"))?;
+    hkdf.expand_multi_info(&info, &mut out[..]).map_err(|_| SealError::Limit("a key"))?;
+    Ok(out)
+}
+
+/// Where random bytes come from. One implementation in the product; the vectors have their own, which repeats.
+pub(super) trait Entropy {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SealError>;
+}
+
+/// getrandom(2) at every call: no generator state in this process that a fork could copy or a crash could rewind.
+pub(super) struct Kernel;
+
+impl Entropy for Kernel {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SealError> {
+        getrandom::fill(bytes).map_err(|_| SealError::Entropy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_never_ends_before_the_drop_does() {
+        assert_eq!(bucket_of(Time(0)), 0);
+        assert_eq!(bucket_of(Time(1)), 1);
+        assert_eq!(bucket_of(Time(3_600_000)), 1);
+        assert_eq!(bucket_of(Time(3_600_001)), 2);
+        assert_eq!(bucket_of(Time(u64::MAX)), u64::MAX / 3_600_000 + 1);
+    }
+
+    #[test]
+    fn labels_and_contexts_give_unrelated_keys() {
+        let key = [7; 32];
+        let a = expand(&key, "gcm", &[b"x"]).unwrap();
+        assert_ne!(*a, *expand(&key, "gcm", &[b"y"]).unwrap());
+        assert_ne!(*a, *expand(&key, "trailer", &[b"x"]).unwrap());
+        assert_eq!(*a, *expand(&key, "gcm", &[b"", b"x"]).unwrap());
+    }
+
+    #[test]
+    fn no_key_can_be_printed() {
+        // Autoref: the inherent method wins where the type has Debug or Display, the trait's where it has not.
+        struct Probe<T>(std::marker::PhantomData<T>);
+        trait Shy {
+            fn prints(&self) -> bool {
+                false
+            }
+        }
+        impl<T> Shy for Probe<T> {}
+        macro_rules! check {
+            ($bound:path) => {{
+                #[allow(dead_code, reason = "is there only for types that print, which is the point")]
+                impl<T: $bound> Probe<T> {
+                    fn prints(&self) -> bool {
+                        true
+                    }
+                }
+                assert!(Probe::<u8>(std::marker::PhantomData).prints(), "the probe works");
+                assert!(!Probe::<FileKey>(std::marker::PhantomData).prints());
+                assert!(!Probe::<JournalKey>(std::marker::PhantomData).prints());
+                assert!(!Probe::<ShredKey>(std::marker::PhantomData).prints());
+                assert!(!Probe::<crate::seal::Identity>(std::marker::PhantomData).prints());
+                assert!(!Probe::<crate::seal::Journal>(std::marker::PhantomData).prints());
+            }};
+        }
+        check!(std::fmt::Debug);
+    }
+}
