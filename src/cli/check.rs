@@ -122,7 +122,7 @@ fn write_json(out: &mut dyn Write, loaded: Option<&Loaded>, problems: &[Problem]
         next_sweep: next.map(|time| time.rfc3339()),
         problems: problems.iter().map(entry).collect(),
     };
-    serde_json::to_writer_pretty(&mut *out, &report)?;
+    serde_json::to_writer(&mut *out, &report)?;
     writeln!(out)
 }
 
