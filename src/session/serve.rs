@@ -17,7 +17,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::channel::{Sftp, Shared, may_open};
+use super::channel::{Outlet, Sftp, Shared, may_open};
 use super::keeper::{Keeper, Order};
 use super::namespace::Tree;
 use super::porch::{Porch, Verdict};
@@ -336,7 +336,7 @@ impl Handler for Connection {
         }
         let serving = self.serving()?;
         let client = String::from_utf8_lossy(session.remote_sshid()).into_owned();
-        let sftp = Sftp::new(Arc::clone(&serving.shared), id, session.handle(), client);
+        let sftp = Sftp::new(Arc::clone(&serving.shared), Outlet::Ssh(session.handle(), id), client);
         serving.lines().insert(id, Line::Sftp(sftp));
         session.channel_success(id)
     }
@@ -367,7 +367,7 @@ impl Handler for Connection {
         let serving = self.serving()?;
         serving.touch();
         let Some(Line::Sftp(sftp)) = serving.line(id) else { return Ok(()) };
-        if let Err(error) = sftp.feed(data, session) {
+        if let Err(error) = sftp.feed(data, id, session) {
             tracing::info!(user = %serving.shared.admission.user, %error, "a client broke the SFTP protocol; its connection ends");
             serving.report(format!("an SFTP stream that breaks the protocol: {error}"));
             session.disconnect(Disconnect::ProtocolError, &error.to_string(), "")?;

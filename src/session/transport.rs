@@ -110,7 +110,11 @@ pub fn stream(stream: std::net::TcpStream) -> io::Result<BufReader<TcpStream>> {
     setsockopt(&stream, sockopt::TcpKeepIdle, &15)?;
     setsockopt(&stream, sockopt::TcpKeepInterval, &5)?;
     setsockopt(&stream, sockopt::TcpKeepCount, &4)?;
-    setsockopt(&stream, sockopt::TcpUserTimeout, &40_000)?;
+    // Keepalives do not run while data is unacknowledged; this does. A filter or a kernel without it is no reason to
+    // turn the client away.
+    if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &40_000) {
+        tracing::debug!(%error, "a vanished client will be noticed late");
+    }
     Ok(BufReader::with_capacity(READ_BUFFER, TcpStream::from_std(stream)?))
 }
 

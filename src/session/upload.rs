@@ -227,11 +227,6 @@ impl Upload {
         self.fault.as_ref()
     }
 
-    /// When the first byte was staged, in milliseconds since 1970.
-    pub fn opened_at(&self) -> u64 {
-        self.opened_at
-    }
-
     fn contiguous(&self) -> u64 {
         self.full * CHUNK_U64 + self.tail.len() as u64
     }
@@ -308,12 +303,8 @@ impl Upload {
 
     /// Appends what waited and whose turn it is now. Where it overlaps with what was appended meanwhile, that is newer.
     fn take_ahead(&mut self) -> Outcome<()> {
-        while let Some(entry) = self.ahead.first_entry() {
-            let offset = *entry.key();
-            if offset > self.contiguous() {
-                break;
-            }
-            let data = entry.remove();
+        while self.ahead.first_key_value().is_some_and(|(offset, _)| *offset <= self.contiguous()) {
+            let Some((offset, data)) = self.ahead.pop_first() else { break };
             self.ahead_bytes -= data.len() as u64;
             let known = usize::try_from(self.contiguous() - offset).unwrap_or(usize::MAX);
             if let Some(news) = data.get(known..) {
