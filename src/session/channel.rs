@@ -197,7 +197,14 @@ impl Drop for Lent {
 impl Sftp {
     /// `client` is the client's identification line.
     pub fn new(shared: Arc<Shared>, outlet: Outlet, client: String) -> Arc<Self> {
-        Arc::new(Self { shared, outlet, client, rest: tokio::sync::Notify::new(), piled: AtomicU64::new(0), state: Mutex::default() })
+        Arc::new(Self {
+            shared,
+            outlet,
+            client,
+            rest: tokio::sync::Notify::new(),
+            piled: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
     }
 
     /// Takes what came in one SSH packet on this channel and answers what can be answered now.
@@ -254,7 +261,13 @@ impl Sftp {
         Ok(())
     }
 
-    fn packet(self: &Arc<Self>, state: &mut State, packet: &[u8], blocked: bool, out: &mut Vec<u8>) -> Result<(), Broken> {
+    fn packet(
+        self: &Arc<Self>,
+        state: &mut State,
+        packet: &[u8],
+        blocked: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Broken> {
         if state.version.is_none() {
             state.version = Some(packet::read_init(packet)?);
             reply::version(out);
@@ -458,7 +471,9 @@ impl Sftp {
             Open::Upload(_) => return Err(super::reply::DENIED),
             Open::Download(download) => {
                 let sent = reply::data(out, id, |out| download.read(offset, len, out));
-                if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED) && !std::mem::replace(&mut download.damaged, true) {
+                if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED)
+                    && !std::mem::replace(&mut download.damaged, true)
+                {
                     self.shared.keeper.tell(ToKeeper::Corrupt {
                         path: download.path.clone(),
                         drop: download.drop,
@@ -585,9 +600,10 @@ impl Sftp {
     /// Room for one more handle, before anything is asked for it. Given back by [`Sftp::unreserve`] or CLOSE.
     pub fn reserve(&self) -> Outcome<()> {
         let max = self.shared.admission.handles_max;
-        let taken = self.shared.handles_open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            if open < max { Some(open + 1) } else { None }
-        });
+        let taken = self
+            .shared
+            .handles_open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| if open < max { Some(open + 1) } else { None });
         taken.map(drop).map_err(|_| TOO_MANY_HANDLES)
     }
 

@@ -108,7 +108,8 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
     let handle = running.handle();
     let mut orders = serving.shared.keeper.orders();
     loop {
-        let idle_until = *serving.active.lock().unwrap_or_else(PoisonError::into_inner) + serving.shared.admission.idle_max;
+        let idle_until =
+            *serving.active.lock().unwrap_or_else(PoisonError::into_inner) + serving.shared.admission.idle_max;
         tokio::select! {
             ended = &mut running => {
                 if let Err(error) = ended {
@@ -557,7 +558,8 @@ mod tests {
         let path = |text: &str| VirtualPath::parse(text.as_bytes()).unwrap();
         assert_eq!(receipt_command(b"receipt /a/b c"), Some((path("/a/b c"), false)));
         assert_eq!(receipt_command(b"receipt --signature '/a/b'"), Some((path("/a/b"), true)));
-        for foreign in [&b"receipt"[..], b"receipt ", b"receipt -x", b"scp -t /", b"receipts /a", b"sh -c 'receipt /a'"] {
+        for foreign in [&b"receipt"[..], b"receipt ", b"receipt -x", b"scp -t /", b"receipts /a", b"sh -c 'receipt /a'"]
+        {
             assert_eq!(receipt_command(foreign), None);
         }
     }

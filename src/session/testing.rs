@@ -15,8 +15,8 @@ use super::namespace::Tree;
 use super::staging::Staging;
 use crate::ipc::channel::{self, AsyncSocket};
 use crate::ipc::jail::{
-    Admission, Answer, Ask, Commit, FolderKind, FolderView, Key, Opened, ReceiptEntry, ReceiptText, Staged, Status, ToKeeper,
-    ToSession,
+    Admission, Answer, Ask, Commit, FolderKind, FolderView, Key, Opened, ReceiptEntry, ReceiptText, Staged, Status,
+    ToKeeper, ToSession,
 };
 use crate::names::{DropId, ReceiptId, SessionId};
 use crate::seal::{CHUNK, FileKey, HEAD_LEN, HEADER_LEN, Head, Mode, Reader, SIZE_MAX};
