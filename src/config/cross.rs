@@ -30,6 +30,7 @@ pub fn check(files: &[UserFile], now: Time) {
     for file in files {
         if let Some(user) = &file.parsed {
             unread_drops(file, user, &by_name, now);
+            ended_accounts(file, user, now);
             empty_view(file, user, &by_name);
         }
     }
@@ -71,6 +72,17 @@ fn unread_drops(file: &UserFile, user: &User, by_name: &BTreeMap<&str, &UserFile
         let place = file.to.iter().find(|to| folder.to.contains(&to.value)).map_or(0..0, |to| to.span.clone());
         let message = format!("nobody can read what is sent to `{}`: no recipient can log in", folder.path);
         file.reader.warn(place, message, "their accounts are disabled or have expired");
+    }
+}
+
+fn ended_accounts(file: &UserFile, user: &User, now: Time) {
+    if !user.login.disabled && user.login.expires.is_some_and(|end| end <= now) {
+        let place = file.user.as_ref().map_or(0..0, |user| user.span.clone());
+        file.reader.warn(
+            place,
+            "this account has expired",
+            "set `expires` in [login] anew, or write disabled = true to say it is meant",
+        );
     }
 }
 

@@ -280,6 +280,18 @@ fn an_account_may_have_a_password_alone() {
 }
 
 #[test]
+fn a_password_hash_that_everyone_can_read_is_warned_of() {
+    let place = shipped();
+    let path = place.path().join("policies/acme.toml");
+    let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    fs::write(&path, format!("user = \"acme\"\n[login]\npassword = \"{hash}\"\nfrom = [\"10.0.0.1\"]\n[[folder]]\npath = \"/desk\"\nkind = \"shared\"\n")).unwrap();
+    for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(load(&place.path().join("sealdrop.toml")).unwrap().warnings.len(), warnings);
+    }
+}
+
+#[test]
 fn alternatives_are_lists_of_lists() {
     let require = |value: &str| {
         let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -12,7 +12,7 @@ use crate::config::table::{At, Table};
 use crate::config::{recipient, sshkey};
 use crate::names::UserName;
 use crate::policy::password::{PasswordError, PasswordHash};
-use crate::policy::{Inbox, Kem, Limits, Login, Method, PublicKey, User};
+use crate::policy::{Inbox, Kem, Limits, Login, Method, PublicKey, User, Window};
 
 /// What the other files need to know of this one.
 pub struct UserFile {
@@ -119,10 +119,11 @@ fn login(table: &Table<'_>, seen: &mut Vec<At<PublicKey>>) -> Option<Login> {
             "add `from`, or require a key as well",
         );
     }
+    let hours = hours(table);
     let disabled = table.flag("disabled");
     let expires = table.moment("expires").map(|at| at.value);
     let keys = seen.iter().map(|at| at.value.clone()).collect();
-    Some(Login { keys, password, require: require?, from: from?, disabled, expires })
+    Some(Login { keys, password, require: require?, from: from?, hours: hours?, disabled, expires })
 }
 
 fn public_key(reader: &Reader, text: &At<&str>, seen: &mut Vec<At<PublicKey>>) {
@@ -269,6 +270,27 @@ fn from(table: &Table<'_>) -> Option<Vec<IpNet>> {
         nets.push(net);
     }
     Some(nets)
+}
+
+fn hours(table: &Table<'_>) -> Option<Vec<Window>> {
+    let reader = table.reader();
+    if !table.has("hours") {
+        return Some(Vec::new());
+    }
+    let texts = table.texts("hours")?;
+    if texts.value.is_empty() {
+        let hint = "leave the key out for any time; write disabled = true for never";
+        reader.error(texts.span, "does an empty `hours` mean always or never?", hint);
+        return None;
+    }
+    let mut windows = Vec::new();
+    for text in texts.value {
+        match Window::parse(text.value) {
+            Ok(window) => windows.push(window),
+            Err(error) => reader.error(text.span, error.to_string(), error.hint()),
+        }
+    }
+    Some(windows)
 }
 
 fn limits(table: &Table<'_>) -> Limits {
