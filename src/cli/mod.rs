@@ -5,4 +5,5 @@ pub mod failure;
 pub mod keygen;
 pub mod open;
 pub mod output;
+pub mod passwd;
 pub mod seal;

@@ -206,8 +206,7 @@ fn limits(table: &Table<'_>) -> Option<ServerLimits> {
 fn sweep(table: &Table<'_>) -> Option<Schedule> {
     let schedule = table.text_or_default("schedule")?;
     let zone = table.text_or_default("zone")?;
-    const ZONES: &str =
-        "a name such as \"Europe/Berlin\" or \"UTC\"; they are listed in /usr/share/zoneinfo (package tzdata)";
+    const ZONES: &str = "a name such as \"Europe/Berlin\", \"America/New_York\" or \"UTC\"";
     const FIELDS: &str =
         "minute, hour, day of month, month, day of week: \"0 * * * *\" is every hour, \"30 2 * * *\" is 02:30";
     // Each by itself, so that both are shown.

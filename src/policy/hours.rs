@@ -47,9 +47,7 @@ impl WindowError {
                 "two times of the day: \"08:00-17:30\"; over midnight \"18:00-06:00\"; all day \"00:00-24:00\""
             }
             Self::Empty => "it begins when it ends; all day is \"00:00-24:00\"",
-            Self::Zone => {
-                "a name such as \"Europe/Berlin\" or \"UTC\"; they are listed in /usr/share/zoneinfo (package tzdata)"
-            }
+            Self::Zone => "a name such as \"Europe/Berlin\", \"America/New_York\" or \"UTC\"",
         }
     }
 }
