@@ -237,6 +237,30 @@ fn a_message_never_carries_control_characters_to_the_terminal() {
 }
 
 #[test]
+fn a_log_gets_one_line_that_says_where() {
+    let text = user("acme", "knid = 1\n\"a\\nb\" = 2\n");
+    let (_, problems) = parse(&[("acme", &text)]);
+    let summary = Problems(problems.clone()).summary();
+    assert_eq!(summary, "acme.toml:4:1: unknown key `knid` in [login] (and 1 more)");
+    assert!(!problems[1].one_line().contains('\n'));
+}
+
+#[test]
+fn what_is_legal_but_unwise_is_said() {
+    let acme = user(
+        "acme",
+        "[[folder]]\npath = \"/a\"\nkind = \"shared\"\n[[folder]]\npath = \"/A\"\nkind = \"drop\"\nto = [\"acme\"]\nexpire = \"1h\"\n[inbox]\nmode = \"managed\"\n",
+    );
+    let old = user("old", "expires = 2020-01-01\n");
+    let (policy, problems) = parse(&[("acme", &acme), ("old", &old)]);
+    assert!(policy.is_some());
+    let said = Problems(problems).to_string();
+    for words in ["case of letters", "delivers to itself", "has expired", "sees nothing", "also a key of \"acme\""] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn what_may_be_a_secret_is_never_shown() {
     for text in [
         user("acme", "password = \"hunter2\"\n"),
