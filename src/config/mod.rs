@@ -8,6 +8,7 @@ pub mod settings;
 
 mod cross;
 mod folders;
+mod login;
 mod reader;
 mod recipient;
 mod server;
