@@ -96,7 +96,6 @@ impl Probe {
     pub fn run(self, out: &mut dyn Write, json: bool, _terminal: bool) -> Result<(), Failure> {
         let tree = tempfile::Builder::new().prefix("sealdrop-probe").tempdir().map_err(|error| unready(&error))?;
         let ids = crate::sys::process::is_root().then(|| (self.uid, self.uid.saturating_add(1)));
-        keeper::plant(tree.path(), ids).map_err(|error| unready(&error))?;
         let open = || {
             Keeper::open(ids, tree.path()).map_err(|error| match error {
                 Opening::Yard(error) => Failure::new(&error).hint(error.hint()),

@@ -3,7 +3,7 @@
 //! Serving takes the [`Confined`] token that only [`jail`] makes. docs/confinement.md says what each step takes away.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use landlock::{
@@ -13,7 +13,7 @@ use landlock::{
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 
-use super::files::{self, Mode, OFlag};
+use super::files::{Mode, OFlag};
 use super::privileges::{self, Capability};
 use super::process;
 use super::seccomp::{self, Place};
@@ -146,14 +146,6 @@ pub fn landlock() -> Result<Landlock, ConfineError> {
 /// Whether this process could still do anything as somebody else. For the test from inside.
 pub fn holds_no_capability() -> io::Result<bool> {
     privileges::has_none()
-}
-
-/// Whether `tree` is a directory a jail can be made of.
-pub fn check_tree(tree: &OwnedFd) -> io::Result<()> {
-    match files::facts(tree.as_fd())?.kind {
-        files::Kind::Folder => Ok(()),
-        _ => Err(Errno::ENOTDIR.into()),
-    }
 }
 
 #[cfg(test)]

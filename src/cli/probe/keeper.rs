@@ -65,6 +65,10 @@ impl Keeper {
         };
         process::harden()?;
         let yard = yard::spawn(config, move || gate::run(vec![listener], theirs, visit)).map_err(Opening::Yard)?;
+        // After the yard, so that a machine that gives none hears of that first.
+        if !root.join("alice").exists() {
+            plant(root, ids)?;
+        }
         let tree = files::open_dir(&root.join("alice"))?;
         let mut keeper = Self { gate: ours, yard, address, tree, ids, sibling: None };
         match keeper.hear()? {
@@ -139,7 +143,7 @@ impl Drop for Keeper {
 }
 
 /// Two users' trees as the keeper makes them: alice, whom sessions become, and bob, whose secret stands beside.
-pub fn plant(root: &Path, ids: Users) -> io::Result<()> {
+fn plant(root: &Path, ids: Users) -> io::Result<()> {
     let own = |path: &Path, user: Option<u32>, group: u32, mode: u32| -> io::Result<()> {
         if ids.is_some() {
             chown(path, user, Some(group))?;
