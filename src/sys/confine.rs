@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_process_with_threads_cannot_enter_a_jail() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = files::open_dir(dir.path()).unwrap();
+        let tree = super::super::files::open_dir(dir.path()).unwrap();
         // The harness runs each test on a thread of its own, so this must fail at its first step.
         let refused = jail(tree, 1, 1, 10).unwrap_err().to_string();
         assert!(refused.contains("being a single thread"), "{refused}");
