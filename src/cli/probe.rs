@@ -25,7 +25,7 @@ use crate::sys::attempt::{self, Attempt, Surroundings};
 use crate::sys::confine;
 use crate::sys::files;
 use crate::sys::process;
-use crate::sys::yard::{self, Ids, Yard};
+use crate::sys::yard::{self, Yard, YardConfig};
 
 /// Try the confinement from inside and say what holds
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,10 @@ pub struct Probe {
 /// Far longer than any attempt takes; a probe that hangs is a finding, too.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long the keeper's part waits for a session that was let out of the gate.
+/// The probe's gate needs no account of its own.
+const NOBODY: u32 = 65534;
+
+/// The task of a session that only lives.
 const SIBLING: &str = "wait here";
 
 /// Where an attempt is made.
@@ -101,13 +104,10 @@ struct Row {
 impl Probe {
     pub fn run(self, out: &mut dyn Write, json: bool, _terminal: bool) -> Result<(), Failure> {
         let tree = tempfile::Builder::new().prefix("sealdrop-probe").tempdir().map_err(|error| unready(&error))?;
-        let ids = Ids::of_this_process(None, self.uid..self.uid.saturating_add(2));
-        plant(tree.path(), &ids).map_err(|error| unready(&error))?;
-        let mut keeper = Keeper::open(&ids, tree.path()).map_err(|error| match error {
-            Opening::Yard(error) => match error.hint() {
-                Some(hint) => Failure::new(error.to_string()).hint(hint),
-                None => Failure::new(error.to_string()),
-            },
+        let ids = process::is_root().then(|| (self.uid, self.uid.saturating_add(1)));
+        plant(tree.path(), ids).map_err(|error| unready(&error))?;
+        let mut keeper = Keeper::open(ids, tree.path()).map_err(|error| match error {
+            Opening::Yard(error) => Failure::new(&error).hint(error.hint()),
             Opening::Io(error) => unready(&error),
         })?;
         let mut rows = Vec::new();
@@ -122,7 +122,7 @@ impl Probe {
                 rows.push(Row { place, attempt, needed, outcome, ok });
             }
         }
-        say(out, json, &ids, &rows).map_err(|error| Failure::new(format!("writing the result: {error}")))?;
+        say(out, json, ids.is_some(), &rows).map_err(|error| Failure::new(format!("writing the result: {error}")))?;
         let bad = rows.iter().filter(|row| !row.ok).count();
         if bad == 0 {
             return Ok(());
@@ -146,14 +146,14 @@ fn tables() -> [(Place, bool, Table); 5] {
 }
 
 /// Two users' trees as the keeper makes them: alice, whom sessions become, and bob, whose secret stands beside.
-fn plant(root: &Path, ids: &Ids) -> io::Result<()> {
+fn plant(root: &Path, ids: Users) -> io::Result<()> {
     let own = |path: &Path, user: Option<u32>, group: u32, mode: u32| -> io::Result<()> {
-        if let Ids::Range { .. } = ids {
+        if ids.is_some() {
             chown(path, user, Some(group))?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
     };
-    let (alice, bob) = users(ids);
+    let (alice, bob) = ids.unwrap_or((0, 0));
     fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
     for (name, id) in [("alice", alice), ("bob", bob)] {
         let home = root.join(name);
@@ -176,12 +176,8 @@ fn plant(root: &Path, ids: &Ids) -> io::Result<()> {
     Ok(())
 }
 
-fn users(ids: &Ids) -> (u32, u32) {
-    match ids {
-        Ids::Single => (0, 0),
-        Ids::Range { users, .. } => (users.start, users.start + 1),
-    }
-}
+/// The ids of alice and bob, where each user has one of its own.
+type Users = Option<(u32, u32)>;
 
 /// The keeper's part: steers the gate, admits sessions, hears what they found.
 struct Keeper {
@@ -189,7 +185,7 @@ struct Keeper {
     yard: Yard,
     address: std::net::SocketAddr,
     tree: OwnedFd,
-    ids: Ids,
+    ids: Users,
     /// A session that only lives, for the others to try themselves on; with its connection.
     sibling: Option<(i32, Socket, TcpStream)>,
 }
@@ -206,15 +202,19 @@ impl From<io::Error> for Opening {
 }
 
 impl Keeper {
-    fn open(ids: &Ids, root: &Path) -> Result<Self, Opening> {
+    fn open(ids: Users, root: &Path) -> Result<Self, Opening> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let (ours, theirs) = pair()?;
         ours.set_deadline(Some(DEADLINE))?;
-        let keep = [listener.as_raw_fd(), theirs.as_fd().as_raw_fd()];
-        let yard = yard::spawn(ids, &keep, move || gate::run(vec![listener], theirs, visit)).map_err(Opening::Yard)?;
+        let config = match ids {
+            Some((first, last)) => YardConfig::as_root(NOBODY, NOBODY, first..last.saturating_add(1)),
+            None => YardConfig::one_id(),
+        };
+        process::harden()?;
+        let yard = yard::spawn(config, move || gate::run(vec![listener], theirs, visit)).map_err(Opening::Yard)?;
         let tree = files::open_dir(&root.join("alice"))?;
-        let mut keeper = Self { gate: ours, yard, address, tree, ids: ids.clone(), sibling: None };
+        let mut keeper = Self { gate: ours, yard, address, tree, ids, sibling: None };
         match keeper.hear()? {
             ToKeeper::Ready => {}
             other => return Err(io::Error::other(format!("the gate said {other:?} first")).into()),
@@ -250,7 +250,7 @@ impl Keeper {
     }
 
     fn ask(&self, session: &Socket, pid: i32, place: Place, attempt: &str) -> io::Result<()> {
-        let (uid, other_uid) = users(&self.ids);
+        let (uid, other_uid) = self.ids.unwrap_or((0, 0));
         let sibling = self.sibling.as_ref().map_or(pid, |(pid, ..)| *pid);
         let surroundings = Surroundings { sibling, other_uid, port: self.address.port(), connection: -1 };
         let task = Task { place, attempt: attempt.to_owned(), uid, surroundings };
@@ -327,9 +327,8 @@ fn attempt_one(newborn: &Newborn) -> io::Result<()> {
     keeper.send(&outcome, &[])
 }
 
-fn say(out: &mut dyn Write, json: bool, ids: &Ids, rows: &[Row]) -> io::Result<()> {
+fn say(out: &mut dyn Write, json: bool, range: bool, rows: &[Row]) -> io::Result<()> {
     let kernel = confine::landlock().map_or(0, |landlock| landlock.abi);
-    let range = matches!(ids, Ids::Range { .. });
     if json {
         let whole = serde_json::json!({ "landlock_abi": kernel, "ids": if range { "range" } else { "single" }, "attempts": rows });
         return writeln!(out, "{whole}");

@@ -70,6 +70,10 @@ struct Gate {
 
 impl Gate {
     fn new(listeners: Vec<TcpListener>, keeper: Socket) -> io::Result<Self> {
+        // Whatever else the keeper had open when it forked is not for this place.
+        let mut own: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        own.push(keeper.as_fd().as_raw_fd());
+        process::close_all_but(&own)?;
         keeper.set_deadline(Some(KEEPER_DEADLINE))?;
         for listener in &listeners {
             // Readiness can be gone by the time of the accept; waiting there would deafen the gate.

@@ -13,6 +13,7 @@ pub mod admin;
 pub mod channel;
 pub mod gate;
 pub mod jail;
+pub mod phase;
 pub mod porch;
 
 /// The largest message either way, in bytes. The longest are an envelope (8,096) and pages of lists, which their

@@ -59,7 +59,7 @@ fn at<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> ConfineError 
 pub(super) fn gate(keeping: &[Capability]) -> Result<(), ConfineError> {
     privileges::empty_bounding_set().map_err(at("emptying the bounding set"))?;
     privileges::keep_only(keeping).map_err(at("dropping capabilities"))?;
-    process::forbid_dumps().map_err(at("forbidding core dumps"))?;
+    process::harden().map_err(at("forbidding core dumps"))?;
     seccomp::enter(Place::Gate).map_err(at("filtering the gate's system calls"))
 }
 
@@ -90,7 +90,7 @@ pub fn jail(tree: OwnedFd, uid: u32, gid: u32, handles: u32) -> Result<Confined,
     privileges::keep_only(&[]).map_err(at("dropping the last capabilities"))?;
 
     // A change of uid had the kernel put these back to the system's default.
-    process::forbid_dumps().map_err(at("forbidding core dumps"))?;
+    process::harden().map_err(at("forbidding core dumps"))?;
     process::bound_descriptors(u64::from(handles) + DESCRIPTORS_SPARE).map_err(at("bounding descriptors"))?;
 
     restrict_files().map_err(at("restricting files (Landlock)"))?;

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -48,8 +49,7 @@ pub fn user_ids(name: &str) -> io::Result<Option<(u32, u32)>> {
 }
 
 /// No core dumps, and no other process of this uid may attach or read the memory: it holds keys and plaintext.
-/// Not before [`super::yard::spawn`], whose id map a non-dumpable child could not be given by an ordinary user.
-pub fn forbid_dumps() -> io::Result<()> {
+pub fn harden() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     nix::sys::prctl::set_dumpable(false)?;
     Ok(())
@@ -97,9 +97,9 @@ pub fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
-/// Closes every descriptor but stdin, stdout, stderr and `keep`. For a child right after its fork: whoever owned the
-/// closed descriptors must be forgotten, not dropped.
-pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+/// Closes every descriptor but stdin, stdout, stderr and `keep`. For a process that has just been forked to be
+/// something else: what its parent owned under the closed descriptors must never be dropped in it.
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|&fd| u32::try_from(fd).ok()).filter(|&fd| fd > 2).collect();
     keep.sort_unstable();
     keep.dedup();
@@ -113,6 +113,34 @@ pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
         from = last.saturating_add(2);
     }
     Ok(())
+}
+
+/// The listening TCP sockets a service manager handed over (sd_listen_fds(3)), none if it handed over none, or
+/// meant another process. To be called once, before descriptors are opened.
+pub fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
+    let variable = |name: &str| std::env::var(name).ok();
+    if variable("LISTEN_PID") != Some(std::process::id().to_string()) {
+        return Ok(Vec::new());
+    }
+    let count: RawFd = variable("LISTEN_FDS").and_then(|count| count.parse().ok()).unwrap_or(0);
+    (3..3 + count.clamp(0, 64)).map(inherited_listener).collect()
+}
+
+fn inherited_listener(fd: RawFd) -> io::Result<TcpListener> {
+    let not = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} {what}"));
+    // SAFETY: only borrowed to ask what it is; the kernel answers EBADF for one that is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    if !getsockopt(&borrowed, sockopt::AcceptConn).map_err(|_| not("is not a socket"))? {
+        return Err(not("is not listening"));
+    }
+    let family = nix::sys::socket::getsockname::<nix::sys::socket::SockaddrStorage>(fd)?.family();
+    use nix::sys::socket::{AddressFamily, SockaddrLike};
+    if !matches!(family, Some(AddressFamily::Inet | AddressFamily::Inet6)) {
+        return Err(not("is not a TCP socket"));
+    }
+    nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    // SAFETY: the service manager passed it to this process, where nothing else knows it.
+    Ok(TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Puts `fd` in the place of descriptor `at`.

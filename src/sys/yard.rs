@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -25,18 +25,25 @@ use super::{confine, seccomp};
 
 /// The ids that exist in a yard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ids {
+pub struct YardConfig(Ids);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ids {
     /// The daemon is an ordinary user: its own id is 0 inside, and the only one.
-    Single,
+    One,
     /// The daemon is root: the gate's account is 0 inside, users keep their ids.
     Range { gate: (u32, u32), users: Range<u32> },
 }
 
-impl Ids {
-    /// What the running daemon can offer: the range if it is root, with `account` (or nobody's ids, 65534, without
-    /// one) for the gate.
-    pub fn of_this_process(account: Option<(u32, u32)>, users: Range<u32>) -> Self {
-        if process::is_root() { Self::Range { gate: account.unwrap_or((65534, 65534)), users } } else { Self::Single }
+impl YardConfig {
+    /// Of a daemon that is an ordinary user: users are told apart by their jails alone.
+    pub fn one_id() -> Self {
+        Self(Ids::One)
+    }
+
+    /// Of a daemon that is root: the gate runs as `uid` and `gid`, each user as an id of its own out of `users`.
+    pub fn as_root(uid: u32, gid: u32, users: Range<u32>) -> Self {
+        Self(Ids::Range { gate: (uid, gid), users })
     }
 }
 
@@ -62,71 +69,65 @@ impl YardError {
     }
 
     /// What the operator may try, from what this machine says about itself.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         let said = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-        match self.error.raw_os_error()? {
-            libc::EPERM | libc::EACCES | libc::ENOSPC | libc::ENOSYS | libc::EINVAL | libc::EUSERS => {}
-            _ => return None,
+        let refusals = [libc::EPERM, libc::EACCES, libc::ENOSPC, libc::ENOSYS, libc::EINVAL, libc::EUSERS];
+        if self.step == LANDLOCK {
+            return "sealdrop needs Landlock: Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and `landlock` among the \
+                    `lsm=` of the kernel's command line if that is given"
+                .into();
+        }
+        if !self.error.raw_os_error().is_some_and(|number| refusals.contains(&number)) {
+            return "`sealdrop probe` tries this machine's confinement step by step".into();
         }
         if !Path::new("/proc/self/ns/user").exists() {
-            return Some("this kernel has no user namespaces (CONFIG_USER_NS); sealdrop needs them".into());
+            return "this kernel has no user namespaces (CONFIG_USER_NS); sealdrop needs them".into();
         }
         if said("/proc/sys/user/max_user_namespaces").as_deref() == Some("0") {
-            return Some(
-                "user namespaces are switched off; `sysctl user.max_user_namespaces=15000` allows them".into(),
-            );
+            return "user namespaces are switched off; `sysctl user.max_user_namespaces=15000` allows them".into();
         }
         if !process::is_root() {
             if said("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0") {
-                return Some(
-                    "only root may make user namespaces here; `sysctl kernel.unprivileged_userns_clone=1` allows them \
-                     to all, or run the daemon as root"
-                        .into(),
-                );
+                return "only root may make user namespaces here; `sysctl kernel.unprivileged_userns_clone=1` allows them \
+                     to all, or run the daemon as root".into();
             }
             if said("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-                return Some(
-                    "AppArmor restricts user namespaces of ordinary users; give sealdrop a profile with `userns,`, or \
-                     `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run the daemon as root"
-                        .into(),
-                );
+                return "AppArmor restricts user namespaces of ordinary users; give sealdrop a profile with `userns,`, or \
+                     `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run the daemon as root".into();
             }
         }
         if self.step == WRITING_MAPS && process::is_root() {
-            return Some(
-                "this root cannot hand out the configured ids (is it root of a container with fewer of them?): set \
-                 `ids` to a range that /proc/self/uid_map has, or run the daemon as an ordinary user"
-                    .into(),
-            );
+            return "this root cannot hand out the configured ids (is it root of a container with fewer of them?): set \
+                 `ids` to a range that /proc/self/uid_map has, or run the daemon as an ordinary user".into();
         }
-        Some(
-            "if this is a container, its system call filter forbids namespaces: allow unshare and mount \
+        "if this is a container, its system call filter forbids namespaces: allow unshare and mount \
              (for example `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`)"
-                .into(),
-        )
+            .into()
     }
 }
 
 const WRITING_MAPS: &str = "giving it its ids";
+const LANDLOCK: &str = "restricting files (Landlock)";
 
 /// The gate's own bound on descriptors: listeners, the keeper, and two per connection it is just handing on. Sessions
 /// start with it and lower it to what their handles need.
 const DESCRIPTORS_MAX: u64 = 4096;
 
-/// Builds a yard and runs `child` in it as the gate, with the descriptors in `keep` and the standard three (stdin is
-/// /dev/null). `child` owns what it needs; in this process it is dropped, and so are the descriptors it owns.
+/// Builds a yard and runs `child` in it as the gate. `child` owns what it needs, and closes what it does not
+/// ([`process::close_all_but`] is the gate's first act); in this process it is dropped with the descriptors it owns.
+/// The gate's stdin is /dev/null, its stdout and stderr are this process's.
 ///
-/// Needs a process of one thread (of more, only the forking one would exist in the child, and with it locks that
-/// nobody ever opens), and one that may be dumped.
-pub fn spawn(ids: &Ids, keep: &[RawFd], child: impl FnOnce() -> Infallible) -> Result<Yard, YardError> {
+/// Needs a process of one thread: of more, only the forking one would exist in the child, and with it locks that
+/// nobody ever opens.
+pub fn spawn(config: YardConfig, child: impl FnOnce() -> Infallible) -> Result<Yard, YardError> {
+    let YardConfig(ids) = &config;
     if process::threads().is_some_and(|threads| threads > 1) {
         let error = io::Error::other("this process already has threads");
         return Err(YardError::new("forking the gate", error));
     }
     seccomp::prepare().map_err(|error| YardError::new("compiling its filters", error))?;
-    confine::landlock().map_err(|error| {
-        YardError::new("restricting files", io::Error::new(io::ErrorKind::Unsupported, error.to_string()))
-    })?;
+    confine::landlock()
+        .map_err(|error| YardError::new(LANDLOCK, io::Error::new(io::ErrorKind::Unsupported, error.to_string())))?;
     // The gate's parent ends early; this makes the keeper its next.
     process::become_subreaper().map_err(|error| YardError::new("adopting the gate", error))?;
     let (ours, theirs) = packet::pair().map_err(|error| YardError::new("making a socket", error))?;
@@ -135,7 +136,7 @@ pub fn spawn(ids: &Ids, keep: &[RawFd], child: impl FnOnce() -> Infallible) -> R
     match unsafe { fork() }.map_err(|error| YardError::new("forking", error))? {
         ForkResult::Child => {
             drop(ours);
-            match first_process(ids, &theirs, keep) {
+            match first_process(ids, &theirs) {
                 // Only the second process, the gate, comes back from there.
                 Ok(()) => {
                     drop(theirs);
@@ -187,7 +188,7 @@ fn supervise(ids: &Ids, building: &OwnedFd, middle: Pid) -> Result<Yard, YardErr
 }
 
 /// The process that takes the namespaces. It forks the gate and ends; the gate returns.
-fn first_process(ids: &Ids, building: &OwnedFd, keep: &[RawFd]) -> Result<(), (Step, io::Error)> {
+fn first_process(ids: &Ids, building: &OwnedFd) -> Result<(), (Step, io::Error)> {
     // If the keeper dies while this is going on, so does the construction. Namespaces make this process's /proc files
     // the keeper's to write only while it may be dumped.
     process::die_with_parent().map_err(failed(Step::Parent))?;
@@ -217,31 +218,28 @@ fn first_process(ids: &Ids, building: &OwnedFd, keep: &[RawFd]) -> Result<(), (S
     if !matches!(hear(building), Ok(Report::Adopted)) {
         exit_now(1)
     }
-    gate_process(ids, building, keep)?;
+    gate_process(ids)?;
     report(building, &Report::Ready);
     Ok(())
 }
 
 /// The gate, from its birth to its first connection.
-fn gate_process(ids: &Ids, building: &OwnedFd, keep: &[RawFd]) -> Result<(), (Step, io::Error)> {
+fn gate_process(ids: &Ids) -> Result<(), (Step, io::Error)> {
     // Away from the keeper's terminal and its process group: Ctrl-C is for the keeper, which then drains us.
     nix::unistd::setsid().map_err(failed(Step::Session))?;
     if let Ids::Range { .. } = ids {
         privileges::take_ids(0, 0).map_err(failed(Step::Identity))?;
     }
-    let mut keep = keep.to_vec();
-    keep.push(building.as_raw_fd());
     let null = files::null().map_err(failed(Step::Descriptors))?;
     process::put_at(null.as_fd(), 0).map_err(failed(Step::Descriptors))?;
     drop(null);
-    process::close_all_but(&keep).map_err(failed(Step::Descriptors))?;
     process::bound_descriptors(DESCRIPTORS_MAX).map_err(failed(Step::Descriptors))?;
     process::set_umask(0o077);
     empty_root().map_err(failed(Step::Root))?;
     // Identity is settled, so this stays: should the keeper be killed, the yard is gone even if the gate hangs.
     process::die_with_parent().map_err(failed(Step::Parent))?;
     let keeping: &[Capability] = match ids {
-        Ids::Single => &[Capability::Chroot],
+        Ids::One => &[Capability::Chroot],
         Ids::Range { .. } => &[Capability::SetGid, Capability::SetUid, Capability::Chroot],
     };
     confine::gate(keeping).map_err(|error| (Step::Confinement, error.into()))
@@ -269,7 +267,7 @@ fn empty_root() -> nix::Result<()> {
 fn write_maps(ids: &Ids, pid: Pid) -> io::Result<()> {
     let file = |name: &str, text: &str| fs::write(format!("/proc/{pid}/{name}"), text);
     match ids {
-        Ids::Single => {
+        Ids::One => {
             // Without this the kernel lets nobody but root map a group: dropping one can be a gain.
             file("setgroups", "deny")?;
             file("uid_map", &format!("0 {} 1\n", process::uid()))?;
@@ -315,7 +313,7 @@ impl Step {
             Self::Gate => "forking the gate",
             Self::Session => "leaving the terminal",
             Self::Identity => "taking the gate's ids",
-            Self::Descriptors => "closing what is not the gate's",
+            Self::Descriptors => "bounding descriptors",
             Self::Root => "building its empty root",
             Self::Confinement => "confining the gate",
         }
