@@ -4,7 +4,6 @@
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,8 +13,8 @@ use crate::config::{self, LogFormat, Settings};
 use crate::ipc::channel;
 use crate::keeper::{self, keys};
 use crate::session::{Newborn, SessionSettings};
-use crate::sys::yard::{self, Ids};
-use crate::sys::{activation, process};
+use crate::sys::yard::YardConfig;
+use crate::sys::{process, yard};
 use crate::{gate, session};
 
 use super::Ending;
@@ -44,24 +43,23 @@ impl Serve {
         // First of all: the descriptors that were handed over have the lowest numbers.
         let listeners = listeners(&settings)?;
         process::set_umask(0o077);
+        process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
         log_to_stderr(&settings);
         let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
-        let ids = Ids::of_this_process(gate_account(&settings)?, settings.ids.clone());
+        let config = yard_config(&settings)?;
 
         // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
         let (keeper_end, gate_end) =
             channel::pair().map_err(|e| Failure::new(format_args!("cannot make a socket pair: {e}")))?;
-        let keep: Vec<RawFd> = listeners.iter().map(AsRawFd::as_raw_fd).chain([gate_end.as_fd().as_raw_fd()]).collect();
         let served = SessionSettings { login_grace: settings.limits.login_grace, ..SessionSettings::default() };
-        let yard = yard::spawn(&ids, &keep, move || {
+        let yard = yard::spawn(config, move || {
             gate::run(listeners, gate_end, move |born| {
                 let newborn = Newborn { stream: born.stream, peer: born.peer, local: born.local, keeper: born.keeper };
                 session::run(newborn, host_keys.clone(), served.clone())
             })
         })
-        .map_err(|e| Failure { message: e.to_string(), hint: e.hint() })?;
+        .map_err(|e| Failure::new(&e).hint(e.hint()))?;
 
-        process::forbid_dumps().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
         if self.while_stdin {
             end_with_stdin().map_err(|e| Failure::new(format_args!("cannot watch standard input: {e}")))?;
         }
@@ -73,7 +71,7 @@ impl Serve {
 
 /// Those that systemd handed over, else one for each `listen` address.
 fn listeners(settings: &Settings) -> Result<Vec<TcpListener>, Failure> {
-    let inherited = activation::inherited_listeners()
+    let inherited = process::inherited_listeners()
         .map_err(|e| Failure::new(format_args!("the sockets that were handed over cannot be used: {e}")))?;
     if !inherited.is_empty() {
         return Ok(inherited);
@@ -98,19 +96,21 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
     }
 }
 
-/// Uid and gid of the account that the gate runs as. Without root there is one id, and no account is looked for.
-fn gate_account(settings: &Settings) -> Result<Option<(u32, u32)>, Failure> {
+/// Who the gate and the users' sessions are inside the yard. Without root there is one id, and no account is looked for.
+fn yard_config(settings: &Settings) -> Result<YardConfig, Failure> {
     if !process::is_root() {
-        return Ok(None);
+        return Ok(YardConfig::one_id());
     }
     let account = process::user_ids(&settings.user)
         .map_err(|e| Failure::new(format_args!("cannot look up the account `{}`: {e}", settings.user)))?;
-    if account.is_some() {
-        return Ok(account);
+    match account {
+        Some((uid, gid)) => Ok(YardConfig::as_root(uid, gid, settings.ids.clone())),
+        None => {
+            let why = format!("the account `{}` does not exist, and the gate runs as it", settings.user);
+            let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", settings.user);
+            Err(Failure::new(why).hint(format_args!("make it with `{command}`, or name another in `user`")))
+        }
     }
-    let why = format!("the account `{}` does not exist, and the gate runs as it", settings.user);
-    let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", settings.user);
-    Err(Failure::new(why).hint(format_args!("make it with `{command}`, or name another in `user`")))
 }
 
 /// Everything the server has to say goes to standard error, where systemd's journal takes it.

@@ -1,6 +1,5 @@
 //! The operating system: the only folder with `unsafe`, and the only one that makes raw system calls.
 
-pub mod activation;
 pub mod attempt;
 pub mod children;
 pub mod confine;
