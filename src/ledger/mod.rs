@@ -5,14 +5,16 @@
 //! | file | what |
 //! |---|---|
 //! | [`event`], [`record`], [`receipt`] | what is kept, as values; the receipt's text and signatures |
+//! | [`signers`] | whose signatures count, for whoever checks a receipt |
 //! | [`store`], [`listing`] | [`Ledger`], the handle: submit, read, list |
 //! | `committer` | the one writer, and the order of its steps |
 //! | `frame`, `journal` | the journal: its bytes, its files |
 //! | `database`, `live`, `month` | sled: one database, the live one, the months' |
-//! | [`merkle`] | the log's tree and its proofs |
+//! | [`merkle`], [`checkpoint`] | the log's tree and its proofs; its head, signed |
 //! | `recovery`, `ballast` | opening, after whatever happened |
 
 mod ballast;
+pub mod checkpoint;
 mod committer;
 mod database;
 pub mod event;
@@ -25,10 +27,12 @@ mod month;
 pub mod receipt;
 pub mod record;
 mod recovery;
+pub mod signers;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::Checkpoint;
 pub use event::{Event, Kind, Outcome};
 pub use listing::{ReceiptFile, ReceiptListing, ReceiptPart};
 pub use live::Refusal;
