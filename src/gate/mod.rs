@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::ipc::channel::Socket;
 use crate::ipc::gate::{Death, GateLimits, Limit, ToGate, ToKeeper};
-use crate::sys::children::{self, End, Ends};
+use crate::sys::children::{self, Ends};
+use crate::sys::process::End;
 use crate::sys::{files, process};
 use count::Count;
 
@@ -35,9 +36,6 @@ const KEEPER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the gate takes no connection after the machine ran out of descriptors, processes or memory. Long enough
 /// not to spin, short enough that clients, whose connections wait in the listeners' queues, notice little.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Connections taken from one listener before the others and the keeper get their turn.
-const TURN: usize = 16;
 
 /// Reports of connections turned away per second; more would let whoever floods the gate flood the log, too.
 const TURNED_AWAY_PER_SECOND: u32 = 10;
@@ -103,15 +101,15 @@ impl Gate {
             if ready.ended {
                 self.bury()?;
             }
-            if ready.keeper && !self.obey()? {
-                return Ok(());
+            if ready.keeper {
+                if !self.obey()? {
+                    return Ok(());
+                }
+                // There may be more; all it has said goes before the next connection.
+                continue;
             }
             for index in ready.listeners {
-                for _ in 0..TURN {
-                    if !self.take(index, host)? {
-                        break;
-                    }
-                }
+                self.take(index, host)?;
             }
         }
     }
@@ -119,7 +117,7 @@ impl Gate {
     fn wait(&self) -> io::Result<Ready> {
         let pause = self.paused_until.map(|until| until.saturating_duration_since(Instant::now()));
         let listening = self.limits.is_some() && !self.draining && pause.is_none_or(|left| left.is_zero());
-        let mut fds: Vec<BorrowedFd<'_>> = vec![self.keeper.as_fd(), self.ends.as_fd()];
+        let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
         let mut timeout = None;
         if listening {
             fds.extend(self.listeners.iter().map(AsFd::as_fd));
@@ -127,9 +125,13 @@ impl Gate {
             // A millisecond more, so that the pause is over when the wait is.
             timeout = Some(u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX));
         }
+        // The kernel looks at them in this order: with the keeper last, what it said before a connection was made is
+        // seen whenever the connection is.
+        fds.extend([self.ends.as_fd(), self.keeper.as_fd()]);
         let ready = children::wait_readable(&fds, timeout)?;
-        let listeners = (0..self.listeners.len()).filter(|i| ready.get(i + 2).copied().unwrap_or(false)).collect();
-        Ok(Ready { keeper: ready[0], ended: ready[1], listeners })
+        let at = |index: usize| ready.get(index).copied().unwrap_or(false);
+        let others = fds.len() - 2;
+        Ok(Ready { ended: at(others), keeper: at(others + 1), listeners: (0..others).filter(|&i| at(i)).collect() })
     }
 
     /// One message of the keeper. `false`: it is gone.
@@ -166,41 +168,38 @@ impl Gate {
         Ok(())
     }
 
-    /// Takes one connection of listener `index`. `false`: there is none now.
-    fn take(&mut self, index: usize, host: &impl Fn(Newborn) -> Infallible) -> io::Result<bool> {
-        let Some(limits) = self.limits else { return Ok(false) };
-        let Some(listener) = self.listeners.get(index) else { return Ok(false) };
+    /// Takes one connection of listener `index`, if there still is one.
+    fn take(&mut self, index: usize, host: &impl Fn(Newborn) -> Infallible) -> io::Result<()> {
+        let (Some(limits), Some(listener)) = (self.limits, self.listeners.get(index)) else { return Ok(()) };
         let (stream, peer) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(error) => return self.not_accepted(&error),
         };
         if let Some(limit) = self.count.over(peer.ip(), &limits) {
-            self.turn_away(peer, limit)?;
-            return Ok(true);
+            return self.turn_away(peer, limit);
         }
         match self.give_birth(stream, peer, host) {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(()),
             // The keeper is gone, or does not read.
             Err(Birth::Untold(error)) => Err(error),
             Err(Birth::Failed) => {
-                self.turn_away(peer, Limit::Machine)?;
                 self.pause();
-                Ok(false)
+                self.turn_away(peer, Limit::Machine)
             }
         }
     }
 
-    fn not_accepted(&mut self, error: &io::Error) -> io::Result<bool> {
+    fn not_accepted(&mut self, error: &io::Error) -> io::Result<()> {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 self.pause();
-                Ok(false)
+                Ok(())
             }
             Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
                 Err(io::Error::other(format!("a listener is broken: {error}")))
             }
             // None left, or a connection that ended before it was taken (accept(2) lists what the network may say).
-            _ => Ok(false),
+            _ => Ok(()),
         }
     }
 

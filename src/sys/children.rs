@@ -9,18 +9,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 
+use super::process::End;
 use super::{packet, process};
 
 /// Readable when a child has ended.
 #[derive(Debug)]
 pub struct Ends(SignalFd);
-
-/// One end of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Exit(i32),
-    Signal(i32),
-}
 
 impl Ends {
     /// From now on SIGCHLD is heard here and nowhere else.

@@ -3,7 +3,7 @@
 //! Serving takes the [`Confined`] token that only [`jail`] makes. docs/confinement.md says what each step takes away.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use landlock::{
@@ -13,7 +13,7 @@ use landlock::{
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 
-use super::files::{self, Mode, OFlag};
+use super::files::{Mode, OFlag};
 use super::privileges::{self, Capability};
 use super::process;
 use super::seccomp::{self, Place};
@@ -148,14 +148,6 @@ pub fn holds_no_capability() -> io::Result<bool> {
     privileges::has_none()
 }
 
-/// Whether `tree` is a directory a jail can be made of.
-pub fn check_tree(tree: &OwnedFd) -> io::Result<()> {
-    match files::facts(tree.as_fd())?.kind {
-        files::Kind::Folder => Ok(()),
-        _ => Err(Errno::ENOTDIR.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +160,7 @@ mod tests {
     #[test]
     fn a_process_with_threads_cannot_enter_a_jail() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = files::open_dir(dir.path()).unwrap();
+        let tree = super::super::files::open_dir(dir.path()).unwrap();
         // The harness runs each test on a thread of its own, so this must fail at its first step.
         let refused = jail(tree, 1, 1, 10).unwrap_err().to_string();
         assert!(refused.contains("being a single thread"), "{refused}");

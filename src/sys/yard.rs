@@ -13,14 +13,13 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::packet;
 use super::privileges::{self, Capability};
-use super::process;
+use super::process::{self, End};
 use super::{confine, seccomp};
 
 /// The ids that exist in a yard.
@@ -151,39 +150,42 @@ pub fn spawn(config: YardConfig, child: impl FnOnce() -> Infallible) -> Result<Y
         }
         ForkResult::Parent { child: middle } => {
             drop(theirs);
-            let built = supervise(ids, &ours, middle);
-            if built.is_err() {
-                process::kill(middle.as_raw()).ok();
-            }
-            waitpid(middle, None).ok();
-            built
+            supervise(ids, &ours, middle)
         }
     }
 }
 
-/// The keeper's side of the construction.
+/// The keeper's side of the construction. Whatever it returns, no process is left that is not in the answer.
 fn supervise(ids: &Ids, building: &OwnedFd, middle: Pid) -> Result<Yard, YardError> {
-    expect(building, &Report::Unshared)?;
-    write_maps(ids, middle).map_err(|error| YardError::new(WRITING_MAPS, error))?;
-    report(building, &Report::Mapped);
-    let pid = match hear(building)? {
-        Report::Forked(pid) => pid,
-        _ => return Err(YardError::new("building it", io::Error::from(io::ErrorKind::InvalidData))),
-    };
-    // From here on the gate has no parent but us, and may tie its life to ours.
-    let orphaned = match waitpid(middle, None) {
-        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
-        Ok(status) => Err(YardError::new("adopting the gate", io::Error::other(format!("{status:?}")))),
-        Err(error) => Err(YardError::new("adopting the gate", error)),
-    };
-    report(building, &Report::Adopted);
-    match orphaned.and_then(|()| expect(building, &Report::Ready)) {
-        Ok(()) => Ok(Yard { pid }),
-        Err(error) => {
-            process::kill(pid).ok();
-            waitpid(Pid::from_raw(pid), None).ok();
-            Err(error)
+    let forked = supervise_first(ids, building, middle);
+    if forked.is_err() {
+        process::kill(middle.as_raw()).ok();
+    }
+    // Its end makes the gate our child, which may then tie its life to ours.
+    let ended = process::wait_for(middle.as_raw());
+    let pid = forked?;
+    let built = match ended {
+        Ok(End::Exit(0)) => {
+            report(building, &Report::Adopted);
+            expect(building, &Report::Ready)
         }
+        other => Err(YardError::new("adopting the gate", io::Error::other(format!("{other:?}")))),
+    };
+    if built.is_err() {
+        process::kill(pid).ok();
+        process::wait_for(pid).ok();
+    }
+    built.map(|()| Yard { pid })
+}
+
+/// Until the first process has forked the gate; gives the gate's pid.
+fn supervise_first(ids: &Ids, building: &OwnedFd, first: Pid) -> Result<i32, YardError> {
+    expect(building, &Report::Unshared)?;
+    write_maps(ids, first).map_err(|error| YardError::new(WRITING_MAPS, error))?;
+    report(building, &Report::Mapped);
+    match hear(building)? {
+        Report::Forked(pid) => Ok(pid),
+        other => Err(YardError::new("building it", io::Error::other(format!("{other:?}")))),
     }
 }
 

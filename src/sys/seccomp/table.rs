@@ -126,7 +126,7 @@ pub const ALLOWED: &[Row] = rows! {
     Jail "looks absent, see ABSENT: the C library then falls back to clone, whose flags can be judged": [SYS_clone3];
     Jail "threads are named; the allocator names its memory":
         [SYS_prctl(eq(0, libc::PR_SET_NAME as u64)), SYS_prctl(eq(0, PR_SET_VMA))];
-    Jail "which process and user this is, for the log": [SYS_getpid, SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid];
+    Jail "which process and user this is, and that no capability is left": [SYS_capget, SYS_getpid, SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid];
     Jail "signal handling of std and the runtime; an abort raises SIGABRT on its own thread":
         [SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack, SYS_tgkill(eq(2, libc::SIGABRT as u64))];
     Jail "a session ends by itself": [SYS_exit, SYS_exit_group];
@@ -134,7 +134,7 @@ pub const ALLOWED: &[Row] = rows! {
     // From the fork to the admission.
     Porch "the runtime is built": [SYS_epoll_create1, SYS_eventfd2, SYS_socketpair(eq(0, libc::AF_UNIX as u64))];
     Porch "into the jail: the user's identity, the root of its tree, no capabilities (sys/confine.rs, in this order)":
-        [SYS_setgroups, SYS_setresgid, SYS_setresuid, SYS_getresuid, SYS_getresgid, SYS_fchdir, SYS_chroot, SYS_capset, SYS_capget];
+        [SYS_setgroups, SYS_setresgid, SYS_setresuid, SYS_getresuid, SYS_getresgid, SYS_fchdir, SYS_chroot, SYS_capset];
     Porch "proves that there is no other thread, which the jail would not bind; every other use kills, see NEVER":
         [SYS_unshare(eq(0, libc::CLONE_THREAD as u64))];
     Porch "Landlock and the jail's own filter": [SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self, SYS_seccomp];
