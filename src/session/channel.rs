@@ -62,10 +62,27 @@ pub struct Shared {
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
+/// Where replies of tasks go.
+pub enum Outlet {
+    Ssh(russh::server::Handle, ChannelId),
+    #[cfg(test)]
+    Test(tokio::sync::mpsc::UnboundedSender<Bytes>),
+}
+
+impl Outlet {
+    /// Waits while the client does not read; ends when the connection does.
+    async fn send(&self, bytes: Bytes) {
+        match self {
+            Self::Ssh(handle, id) => drop(handle.data(*id, bytes).await),
+            #[cfg(test)]
+            Self::Test(sender) => drop(sender.send(bytes)),
+        }
+    }
+}
+
 pub struct Sftp {
     pub shared: Arc<Shared>,
-    id: ChannelId,
-    ssh: russh::server::Handle,
+    outlet: Outlet,
     client: String,
     /// Told whenever a task of this channel has finished.
     rest: tokio::sync::Notify,
@@ -179,14 +196,21 @@ impl Drop for Lent {
 
 impl Sftp {
     /// `client` is the client's identification line.
-    pub fn new(shared: Arc<Shared>, id: ChannelId, ssh: russh::server::Handle, client: String) -> Arc<Self> {
-        Arc::new(Self { shared, id, ssh, client, rest: tokio::sync::Notify::new(), piled: AtomicU64::new(0), state: Mutex::default() })
+    pub fn new(shared: Arc<Shared>, outlet: Outlet, client: String) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            outlet,
+            client,
+            rest: tokio::sync::Notify::new(),
+            piled: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
     }
 
-    /// Takes what came in one SSH packet and answers what can be answered now.
-    pub fn feed(self: &Arc<Self>, data: &[u8], session: &mut Session) -> Result<(), Broken> {
+    /// Takes what came in one SSH packet on this channel and answers what can be answered now.
+    pub fn feed(self: &Arc<Self>, data: &[u8], id: ChannelId, session: &mut Session) -> Result<(), Broken> {
         let mut out = self.shared.buffer();
-        let blocked = session.has_pending_data(self.id);
+        let blocked = session.has_pending_data(id);
         let mut result = self.take(data, blocked, &mut out);
         // Small replies are never held back; but nobody leaves this many of them unread.
         let piled = if blocked { self.piled.load(Ordering::Relaxed) + out.len() as u64 } else { 0 };
@@ -196,7 +220,7 @@ impl Sftp {
         }
         if out.is_empty() {
             lock(&self.shared.spare).push(out);
-        } else if let Err(error) = session.data(self.id, self.shared.lend(out)) {
+        } else if let Err(error) = session.data(id, self.shared.lend(out)) {
             tracing::debug!(%error, "a reply could not be sent");
         }
         result
@@ -237,7 +261,13 @@ impl Sftp {
         Ok(())
     }
 
-    fn packet(self: &Arc<Self>, state: &mut State, packet: &[u8], blocked: bool, out: &mut Vec<u8>) -> Result<(), Broken> {
+    fn packet(
+        self: &Arc<Self>,
+        state: &mut State,
+        packet: &[u8],
+        blocked: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Broken> {
         if state.version.is_none() {
             state.version = Some(packet::read_init(packet)?);
             reply::version(out);
@@ -441,7 +471,9 @@ impl Sftp {
             Open::Upload(_) => return Err(super::reply::DENIED),
             Open::Download(download) => {
                 let sent = reply::data(out, id, |out| download.read(offset, len, out));
-                if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED) && !std::mem::replace(&mut download.damaged, true) {
+                if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED)
+                    && !std::mem::replace(&mut download.damaged, true)
+                {
                     self.shared.keeper.tell(ToKeeper::Corrupt {
                         path: download.path.clone(),
                         drop: download.drop,
@@ -503,8 +535,7 @@ impl Sftp {
 
     async fn send(&self, out: Vec<u8>) {
         if !out.is_empty() {
-            // Waits while the client does not read; ends when the connection does.
-            let _ = self.ssh.data(self.id, self.shared.lend(out)).await;
+            self.outlet.send(self.shared.lend(out)).await;
         }
     }
 
@@ -569,9 +600,10 @@ impl Sftp {
     /// Room for one more handle, before anything is asked for it. Given back by [`Sftp::unreserve`] or CLOSE.
     pub fn reserve(&self) -> Outcome<()> {
         let max = self.shared.admission.handles_max;
-        let taken = self.shared.handles_open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            if open < max { Some(open + 1) } else { None }
-        });
+        let taken = self
+            .shared
+            .handles_open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| if open < max { Some(open + 1) } else { None });
         taken.map(drop).map_err(|_| TOO_MANY_HANDLES)
     }
 

@@ -194,9 +194,8 @@ impl Sent {
         }
         let at = self.pieces.partition_point(|(_, end)| *end < from);
         let touching = self.pieces[at..].iter().take_while(|(start, _)| *start <= to).count();
-        let merged = self.pieces[at..at + touching]
-            .iter()
-            .fold((from, to), |(a, b), (start, end)| (a.min(*start), b.max(*end)));
+        let merged =
+            self.pieces[at..at + touching].iter().fold((from, to), |(a, b), (start, end)| (a.min(*start), b.max(*end)));
         if touching > 0 || self.pieces.len() < PIECES_MAX {
             self.pieces.splice(at..at + touching, [merged]);
         }

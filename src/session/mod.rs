@@ -24,6 +24,10 @@ mod porch;
 mod reply;
 mod serve;
 mod staging;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod upload;
 

@@ -48,7 +48,11 @@ pub enum Place {
 pub enum Folder {
     /// Names that are not on disk: the root and what leads to folders.
     Listed(VecDeque<FileName>),
-    Disk { dir: OwnedFd, listing: Box<Listing>, kind: FolderKind },
+    Disk {
+        dir: OwnedFd,
+        listing: Box<Listing>,
+        kind: FolderKind,
+    },
 }
 
 impl Tree {

@@ -17,7 +17,7 @@ use super::reply::{
 use super::staging::Part;
 use super::upload::{self, Finished, Habits, Upload};
 use crate::clock::Time;
-use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Opened, StagedFrom, Staged, ToKeeper};
+use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Opened, Staged, StagedFrom, ToKeeper};
 use crate::names::{DropId, unescaped};
 use crate::seal::{FileKey, HEADER_LEN, Reader};
 use crate::sftp::attrs::Attrs;
@@ -248,7 +248,13 @@ pub async fn close_upload(shared: &Shared, mut upload: Upload) -> Outcome<()> {
     }
 }
 
-async fn commit(shared: &Shared, path: VirtualPath, drop: DropId, mtime: Option<u32>, finished: Finished) -> Outcome<()> {
+async fn commit(
+    shared: &Shared,
+    path: VirtualPath,
+    drop: DropId,
+    mtime: Option<u32>,
+    finished: Finished,
+) -> Outcome<()> {
     let Finished { part, size, sha256, file_key, opened_at } = finished;
     let file_key = Key(file_key);
     let request = Commit { path: path.clone(), drop, size, sha256, file_key, mtime, opened_at: Time(opened_at) };
@@ -301,7 +307,13 @@ fn drop_upload(upload: Upload) {
 }
 
 /// Takes up a parked upload under its own or another name.
-async fn take_up(shared: &Shared, part: Part, from: &VirtualPath, to: &VirtualPath, exclusive: bool) -> Outcome<Upload> {
+async fn take_up(
+    shared: &Shared,
+    part: Part,
+    from: &VirtualPath,
+    to: &VirtualPath,
+    exclusive: bool,
+) -> Outcome<Upload> {
     let head = part.head().ok_or(DAMAGED)?;
     let origin = StagedFrom { path: from.clone(), drop: head.drop_id() };
     let staged = stage(&shared.keeper, to, Some(origin), exclusive).await?;
@@ -424,7 +436,8 @@ async fn next_receipts(sftp: &Arc<Sftp>, id: u32, folder: &mut ReceiptFolder, ou
     if !folder.done {
         let (page, more) = receipts_page(&sftp.shared.keeper, &folder.path, folder.after.take()).await?;
         folder.done = !more || page.is_empty();
-        folder.after = page.last().map(|entry| if entry.folder { format!("{}/", entry.name) } else { entry.name.clone() });
+        folder.after =
+            page.last().map(|entry| if entry.folder { format!("{}/", entry.name) } else { entry.name.clone() });
         let now = crate::clock::now().unix_seconds();
         let mut names = reply::Names::begin(out, id);
         for entry in &page {
@@ -499,7 +512,8 @@ async fn set_times(shared: &Shared, path: VirtualPath, atime: u32, mtime: u32) {
         {
             upload.mtime = Some(mtime);
             let (drop, parks) = (upload.drop, upload.temporary);
-            let parked = if parks { upload.park(&tree.staging) } else { upload.sync(&tree.staging).map(|()| upload.len()) };
+            let parked =
+                if parks { upload.park(&tree.staging) } else { upload.sync(&tree.staging).map(|()| upload.len()) };
             drop_upload(upload);
             match parked {
                 Ok(size) if parks => shared.keeper.tell(ToKeeper::Park { path, drop, size }),

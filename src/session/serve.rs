@@ -17,7 +17,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::channel::{Sftp, Shared, may_open};
+use super::channel::{Outlet, Sftp, Shared, may_open};
 use super::keeper::{Keeper, Order};
 use super::namespace::Tree;
 use super::porch::{Porch, Verdict};
@@ -108,7 +108,8 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
     let handle = running.handle();
     let mut orders = serving.shared.keeper.orders();
     loop {
-        let idle_until = *serving.active.lock().unwrap_or_else(PoisonError::into_inner) + serving.shared.admission.idle_max;
+        let idle_until =
+            *serving.active.lock().unwrap_or_else(PoisonError::into_inner) + serving.shared.admission.idle_max;
         tokio::select! {
             ended = &mut running => {
                 if let Err(error) = ended {
@@ -336,7 +337,7 @@ impl Handler for Connection {
         }
         let serving = self.serving()?;
         let client = String::from_utf8_lossy(session.remote_sshid()).into_owned();
-        let sftp = Sftp::new(Arc::clone(&serving.shared), id, session.handle(), client);
+        let sftp = Sftp::new(Arc::clone(&serving.shared), Outlet::Ssh(session.handle(), id), client);
         serving.lines().insert(id, Line::Sftp(sftp));
         session.channel_success(id)
     }
@@ -367,7 +368,7 @@ impl Handler for Connection {
         let serving = self.serving()?;
         serving.touch();
         let Some(Line::Sftp(sftp)) = serving.line(id) else { return Ok(()) };
-        if let Err(error) = sftp.feed(data, session) {
+        if let Err(error) = sftp.feed(data, id, session) {
             tracing::info!(user = %serving.shared.admission.user, %error, "a client broke the SFTP protocol; its connection ends");
             serving.report(format!("an SFTP stream that breaks the protocol: {error}"));
             session.disconnect(Disconnect::ProtocolError, &error.to_string(), "")?;
@@ -557,7 +558,8 @@ mod tests {
         let path = |text: &str| VirtualPath::parse(text.as_bytes()).unwrap();
         assert_eq!(receipt_command(b"receipt /a/b c"), Some((path("/a/b c"), false)));
         assert_eq!(receipt_command(b"receipt --signature '/a/b'"), Some((path("/a/b"), true)));
-        for foreign in [&b"receipt"[..], b"receipt ", b"receipt -x", b"scp -t /", b"receipts /a", b"sh -c 'receipt /a'"] {
+        for foreign in [&b"receipt"[..], b"receipt ", b"receipt -x", b"scp -t /", b"receipts /a", b"sh -c 'receipt /a'"]
+        {
             assert_eq!(receipt_command(foreign), None);
         }
     }

@@ -40,12 +40,8 @@ const KEX: &[kex::Name] = &[
 ];
 
 /// AEADs first. CTR is for clients that have no AEAD, and only with the encrypt-then-MAC names below.
-const CIPHERS: &[cipher::Name] = &[
-    cipher::AES_256_GCM,
-    cipher::AES_128_GCM,
-    cipher::CHACHA20_POLY1305,
-    cipher::AES_256_CTR,
-];
+const CIPHERS: &[cipher::Name] =
+    &[cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR];
 
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
@@ -110,7 +106,11 @@ pub fn stream(stream: std::net::TcpStream) -> io::Result<BufReader<TcpStream>> {
     setsockopt(&stream, sockopt::TcpKeepIdle, &15)?;
     setsockopt(&stream, sockopt::TcpKeepInterval, &5)?;
     setsockopt(&stream, sockopt::TcpKeepCount, &4)?;
-    setsockopt(&stream, sockopt::TcpUserTimeout, &40_000)?;
+    // Keepalives do not run while data is unacknowledged; this does. A filter or a kernel without it is no reason to
+    // turn the client away.
+    if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &40_000) {
+        tracing::debug!(%error, "a vanished client will be noticed late");
+    }
     Ok(BufReader::with_capacity(READ_BUFFER, TcpStream::from_std(stream)?))
 }
 
@@ -121,9 +121,11 @@ mod tests {
     #[test]
     fn only_aead_ciphers_and_etm_macs_are_offered() {
         let config = config(Vec::new(), "x");
-        assert!(config.preferred.cipher.iter().all(|c| {
-            c.as_ref().contains("gcm") || c.as_ref().contains("poly1305") || c.as_ref() == "aes256-ctr"
-        }));
+        assert!(
+            config.preferred.cipher.iter().all(|c| {
+                c.as_ref().contains("gcm") || c.as_ref().contains("poly1305") || c.as_ref() == "aes256-ctr"
+            })
+        );
         assert!(config.preferred.mac.iter().all(|m| m.as_ref().contains("-etm@")));
         assert_eq!(config.preferred.kex[0].as_ref(), "mlkem768x25519-sha256");
         assert!(config.preferred.kex.iter().any(|k| k.as_ref() == "kex-strict-s-v00@openssh.com"));

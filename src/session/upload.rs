@@ -15,8 +15,8 @@ use crate::clock;
 use crate::ipc::jail::{FolderKind, Staged};
 use crate::names::{Digest, DropId, FileName};
 use crate::seal::{
-    CHUNK, FileKey, GENERATIONS_MAX, HEADER_LEN, Head, Journal, JournalKey, Midstate, Mode, RECORD_LEN, Reader, Records,
-    SealError, Trailer, record_offset, rehash,
+    CHUNK, FileKey, GENERATIONS_MAX, HEADER_LEN, Head, Journal, JournalKey, Midstate, Mode, RECORD_LEN, Reader,
+    Records, SealError, Trailer, record_offset, rehash,
 };
 use crate::sftp::status::Status;
 use crate::vpath::VirtualPath;
@@ -121,13 +121,7 @@ impl Upload {
     /// Continues what `part` and its journal hold. Records beyond those the journal counts are let go; those that may
     /// not have been durable when the journal was written are opened, and the upload continues before the first that
     /// does not open.
-    pub fn resume(
-        path: VirtualPath,
-        part: Part,
-        staging: &Staging,
-        staged: &Staged,
-        habits: Habits,
-    ) -> Outcome<Self> {
+    pub fn resume(path: VirtualPath, part: Part, staging: &Staging, staged: &Staged, habits: Habits) -> Outcome<Self> {
         let head = part.head().ok_or(DAMAGED)?;
         let journal_key = JournalKey::from_bytes(staged.journal_key.0);
         let journal = Journal::open(head.drop_id(), &journal_key, &staging.read_journal(&part)?)?;
@@ -211,7 +205,12 @@ impl Upload {
 
     /// The size a client sees.
     pub fn len(&self) -> u64 {
-        self.contiguous().max(self.base.as_ref().map_or(0, |(_, limit)| *limit))
+        let known = self.contiguous().max(self.base.as_ref().map_or(0, |(_, limit)| *limit));
+        // In a drop a gap is not size, it is missing: a client that resumes must begin before it.
+        match self.ahead.last_key_value() {
+            Some((offset, data)) if self.kind == FolderKind::Shared => known.max(offset + data.len() as u64),
+            _ => known,
+        }
     }
 
     /// It was closed under a temp name, and not written since.
@@ -225,11 +224,6 @@ impl Upload {
 
     pub fn fault(&self) -> Option<&Refusal> {
         self.fault.as_ref()
-    }
-
-    /// When the first byte was staged, in milliseconds since 1970.
-    pub fn opened_at(&self) -> u64 {
-        self.opened_at
     }
 
     fn contiguous(&self) -> u64 {
@@ -250,6 +244,9 @@ impl Upload {
 
     fn place(&mut self, offset: u64, data: &[u8]) -> Outcome<()> {
         let end = offset.checked_add(data.len() as u64).ok_or(TOO_LARGE)?;
+        if data.is_empty() {
+            return Ok(());
+        }
         if end > self.grant.size_max {
             return Err(TOO_LARGE);
         }
@@ -308,12 +305,8 @@ impl Upload {
 
     /// Appends what waited and whose turn it is now. Where it overlaps with what was appended meanwhile, that is newer.
     fn take_ahead(&mut self) -> Outcome<()> {
-        while let Some(entry) = self.ahead.first_entry() {
-            let offset = *entry.key();
-            if offset > self.contiguous() {
-                break;
-            }
-            let data = entry.remove();
+        while self.ahead.first_key_value().is_some_and(|(offset, _)| *offset <= self.contiguous()) {
+            let Some((offset, data)) = self.ahead.pop_first() else { break };
             self.ahead_bytes -= data.len() as u64;
             let known = usize::try_from(self.contiguous() - offset).unwrap_or(usize::MAX);
             if let Some(news) = data.get(known..) {
@@ -343,13 +336,23 @@ impl Upload {
     /// A shared folder has files like any other, with holes that read as zeros; a drop that has a gap is not what its
     /// sender meant.
     fn fill_with_zeros(&mut self, to: u64) -> Outcome<()> {
-        if self.kind != FolderKind::Shared {
+        if self.contiguous() < to && self.kind != FolderKind::Shared {
             return Err(GAP);
         }
         let zeros = [0; CHUNK];
         while self.contiguous() < to {
             let len = (to - self.contiguous()).min(CHUNK_U64) as usize;
             self.append(&zeros[..len])?;
+            self.take_ahead()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing waits any more for the bytes before it.
+    fn fill_gaps(&mut self) -> Outcome<()> {
+        while let Some((next, _)) = self.ahead.first_key_value() {
+            let next = *next;
+            self.fill_to(next)?;
             self.take_ahead()?;
         }
         Ok(())
@@ -525,6 +528,9 @@ impl Upload {
 
     /// Reads back what was written, and what the older version has where nothing was.
     pub fn read(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Outcome<()> {
+        if self.kind == FolderKind::Shared {
+            self.fill_gaps()?;
+        }
         let (mut at, end) = (offset, offset.saturating_add(len as u64).min(self.len()));
         while at < end {
             let (index, within) = (at / CHUNK_U64, (at % CHUNK_U64) as usize);
@@ -565,7 +571,12 @@ impl Upload {
             return Ok(());
         }
         if !delivered {
-            if size < self.len() { self.cut(size)? } else { self.fill_to(size)? }
+            self.fill_gaps()?;
+            if size < self.len() {
+                self.cut(size)?
+            } else {
+                self.fill_to(size)?
+            }
             return Ok(());
         }
         if size > self.len() {
@@ -658,11 +669,7 @@ impl Upload {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        while let Some((next, _)) = self.ahead.first_key_value() {
-            let next = *next;
-            self.fill_with_zeros(next)?;
-            self.take_ahead()?;
-        }
+        self.fill_gaps()?;
         self.fill_to(self.len())?;
         if let Some((size, sha256)) = self.closed
             && size == self.contiguous()
@@ -671,7 +678,8 @@ impl Upload {
         }
         if self.digest.is_none() {
             self.flush()?;
-            let generations: Vec<_> = self.generations.iter().map(|(index, generation)| (*index, *generation)).collect();
+            let generations: Vec<_> =
+                self.generations.iter().map(|(index, generation)| (*index, *generation)).collect();
             self.digest = Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &self.tail)?);
         }
         let digest = self.digest.clone().ok_or(DAMAGED)?;
