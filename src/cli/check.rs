@@ -105,7 +105,7 @@ fn write_text(
     }
     writeln!(out, "policy {}", loaded.policy.digest)?;
     match loaded.settings.sweep.next_after(crate::clock::now()) {
-        Some(next) => writeln!(out, "next sweep {next}  ({})", loaded.settings.sweep),
+        Some(next) => writeln!(out, "next sweep {next}, by {}", loaded.settings.sweep),
         None => Ok(()),
     }
 }
@@ -122,7 +122,7 @@ fn write_json(out: &mut dyn Write, loaded: Option<&Loaded>, problems: &[Problem]
         next_sweep: next.map(|time| time.rfc3339()),
         problems: problems.iter().map(entry).collect(),
     };
-    serde_json::to_writer_pretty(&mut *out, &report)?;
+    serde_json::to_writer(&mut *out, &report)?;
     writeln!(out)
 }
 
@@ -150,4 +150,71 @@ fn totals(loaded: &Loaded) -> (usize, usize, usize) {
 fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// The shipped files, owned by this process.
+    fn shipped() -> tempfile::TempDir {
+        let place = tempfile::tempdir().unwrap();
+        let policies = place.path().join("policies");
+        fs::create_dir(&policies).unwrap();
+        let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        fs::write(place.path().join("sealdrop.toml"), fs::read(samples.join("sealdrop.toml")).unwrap()).unwrap();
+        for entry in fs::read_dir(samples.join("policies")).unwrap() {
+            let entry = entry.unwrap();
+            fs::write(policies.join(entry.file_name()), fs::read(entry.path()).unwrap()).unwrap();
+        }
+        place
+    }
+
+    fn check(place: &std::path::Path, json: bool) -> (Result<(), Failure>, String) {
+        let mut out = Vec::new();
+        let result = Check { config: place.join("sealdrop.toml") }.run(&mut out, json, false);
+        (result, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_good_configuration_is_summed_up_in_words() {
+        let place = shipped();
+        let (result, said) = check(place.path(), false);
+        assert!(result.is_ok(), "{said}");
+        assert!(said.starts_with("good: 4 users, 3 folders, 2 recipients; 0 warnings\n"), "{said}");
+        assert!(said.contains("acme-imaging         /radiology -> st-mary-radiology; /lab -> city-lab\n"), "{said}");
+        assert!(said.contains("\npolicy ") && said.contains("\nnext sweep "), "{said}");
+    }
+
+    #[test]
+    fn a_bad_one_is_shown_whole_and_fails() {
+        let place = shipped();
+        let policy = place.path().join("policies/ward-seven.toml");
+        let text = fs::read_to_string(&policy).unwrap().replace("kind   = \"shared\"", "knid = \"shared\"");
+        fs::write(&policy, text).unwrap();
+        let (result, said) = check(place.path(), false);
+        let failure = result.unwrap_err();
+        assert_eq!(failure.message, "this configuration cannot be used: 2 errors");
+        assert!(failure.hint.is_some());
+        assert!(said.contains("did you mean `kind`?") && said.contains("ward-seven.toml:13:1"), "{said}");
+
+        let (result, said) = check(place.path(), true);
+        assert!(result.is_err());
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(report["usable"], false);
+        let unknown = report["problems"].as_array().unwrap().iter().find(|problem| problem["line"] == 13).unwrap();
+        assert_eq!((&unknown["severity"], &unknown["column"]), (&"error".into(), &1.into()));
+    }
+
+    #[test]
+    fn json_tells_scripts_the_digest_and_the_counts() {
+        let place = shipped();
+        let (result, said) = check(place.path(), true);
+        assert!(result.is_ok());
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((&report["usable"], &report["users"]), (&true.into(), &4.into()));
+        assert_eq!(report["policy"].as_str().unwrap().len(), 64);
+        assert_eq!(report["problems"].as_array().unwrap().len(), 0);
+    }
 }

@@ -10,6 +10,7 @@ use crate::policy::decide::{INBOX, RECEIPTS, STAGING};
 use crate::policy::patterns::TEMP_NAMES;
 use crate::policy::units::show_span;
 use crate::policy::{Folder, FolderKind, Mtime, Overwrite, Patterns};
+use crate::seal::RECIPIENTS_MAX;
 use crate::vpath::VirtualPath;
 
 /// The sweep's grain: what lives shorter could not be pulled by anyone.
@@ -152,7 +153,11 @@ fn recipients(table: &Table<'_>, kind: Option<FolderKind>) -> Vec<At<UserName>> 
     }
     let Some(texts) = table.texts("to") else { return names };
     if texts.value.is_empty() {
-        reader.error(texts.span, "nobody could read this drop", "name a user with an [inbox]");
+        reader.error(texts.span.clone(), "nobody could read this drop", "name a user with an [inbox]");
+    }
+    if texts.value.len() > RECIPIENTS_MAX {
+        let hint = format!("at most {RECIPIENTS_MAX} fit into a sealed file: make another folder for the rest");
+        reader.error(texts.span.clone(), "too many recipients for one drop", hint);
     }
     for text in texts.value {
         match text.value.parse::<UserName>() {

@@ -206,7 +206,7 @@ pub static USER_LIMITS: Section = Section {
     keys: &[
         key("bytes", Takes::Size, NONE, "Of all live files the user has sent."),
         key("files", Takes::Count, NONE, "Live files the user has sent."),
-        key("sessions", Takes::Count, "16", "Sessions at once."),
+        key("sessions", Takes::Count, "256", "Sessions at once."),
     ],
 };
 

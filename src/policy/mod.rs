@@ -18,3 +18,6 @@ pub use units::ByteSize;
 pub use user::{
     Barred, Folder, FolderKind, Inbox, Kem, Limits, Login, Method, Mtime, Overwrite, Policy, PublicKey, User,
 };
+
+#[cfg(test)]
+mod tests;
