@@ -28,6 +28,7 @@ pub mod seal;
 pub mod serve;
 pub mod status;
 pub mod sweep;
+pub mod verify;
 
 use crate::config::Problems;
 use failure::Failure;
@@ -60,6 +61,7 @@ enum Command {
     Keygen(keygen::Keygen),
     Seal(seal::Seal),
     Open(open::Open),
+    Verify(verify::Verify),
     #[command(hide = true)]
     Probe(probe::Probe),
 }
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Keygen(command) => apart(|out| command.run(out, cli.json, terminal)),
         Command::Seal(command) => apart(|out| command.run(out, cli.json, terminal)),
         Command::Open(command) => apart(|out| command.run(out, cli.json, terminal)),
+        Command::Verify(command) => apart(|out| command.run(out, cli.json, terminal)),
         Command::Probe(command) => apart(|out| command.run(out, cli.json, terminal)),
     };
     match done {
