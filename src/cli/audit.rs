@@ -73,7 +73,7 @@ impl Audit {
 /// `2026-11-22T08:00:00Z  upload-committed  partner  /radiology/a.dcm  1.0 MiB`, refusals with their reason.
 fn line(say: &Say, event: &Value) -> String {
     let word = |key: &str| event.get(key).and_then(Value::as_str);
-    let kind = format!("{:<18}", word("kind").unwrap_or("?"));
+    let kind = format!("{:<20}", word("kind").unwrap_or("?"));
     let (outcome, reason) = outcome(event);
     let kind = match outcome {
         "done" => kind,
@@ -96,6 +96,7 @@ fn line(say: &Say, event: &Value) -> String {
         line.push_str("  ");
         line.push_str(&say.tone(Tone::Quiet, part));
     }
+    line.truncate(line.trim_end().len());
     line
 }
 
@@ -118,7 +119,7 @@ mod tests {
         });
         assert_eq!(
             line(&Say::new(true), &event),
-            "2026-11-22T08:00:00Z  upload-refused      partner       /radiology/a.exe  refused: not accepted here"
+            "2026-11-22T08:00:00Z  upload-refused        partner       /radiology/a.exe  refused: not accepted here"
         );
     }
 }
