@@ -73,7 +73,7 @@ impl Audit {
 /// `2026-11-22T08:00:00Z  upload-committed  partner  /radiology/a.dcm  1.0 MiB`, refusals with their reason.
 fn line(say: &Say, event: &Value) -> String {
     let word = |key: &str| event.get(key).and_then(Value::as_str);
-    let kind = format!("{:<18}", word("kind").unwrap_or("?"));
+    let kind = format!("{:<20}", word("kind").unwrap_or("?"));
     let (outcome, reason) = outcome(event);
     let kind = match outcome {
         "done" => kind,
@@ -96,18 +96,14 @@ fn line(say: &Say, event: &Value) -> String {
         line.push_str("  ");
         line.push_str(&say.tone(Tone::Quiet, part));
     }
+    line.truncate(line.trim_end().len());
     line
 }
 
-/// The outcome's word and reason, whether it stands as `"done"` or as `{"refused": "why"}`.
+/// `done`, `refused` or `failed`, and why.
 fn outcome(event: &Value) -> (&str, &str) {
-    match event.get("outcome") {
-        Some(Value::String(word)) => (word, event.get("reason").and_then(Value::as_str).unwrap_or("")),
-        Some(Value::Object(pair)) => {
-            pair.iter().next().map_or(("?", ""), |(word, why)| (word.as_str(), why.as_str().unwrap_or("")))
-        }
-        _ => ("done", ""),
-    }
+    let word = |key: &str, otherwise| event.get(key).and_then(Value::as_str).unwrap_or(otherwise);
+    (word("outcome", "done"), word("why", ""))
 }
 
 #[cfg(test)]
@@ -119,11 +115,11 @@ mod tests {
     fn a_refusal_is_one_line_with_its_reason() {
         let event = json!({
             "at": "2026-11-22T08:00:00Z", "kind": "upload-refused", "user": "partner", "path": "/radiology/a.exe",
-            "outcome": { "refused": "not accepted here" },
+            "outcome": "refused", "why": "not accepted here",
         });
         assert_eq!(
             line(&Say::new(true), &event),
-            "2026-11-22T08:00:00Z  upload-refused      partner       /radiology/a.exe  refused: not accepted here"
+            "2026-11-22T08:00:00Z  upload-refused        partner       /radiology/a.exe  refused: not accepted here"
         );
     }
 }

@@ -13,8 +13,13 @@ use crate::config::{self, LogFormat, Settings};
 use crate::ipc::channel;
 use crate::keeper::{self, keys};
 use crate::session::{Newborn, SessionSettings};
+<<<<<<< HEAD
 use crate::sys::yard::{self, YardConfig};
 use crate::sys::process;
+=======
+use crate::sys::yard::YardConfig;
+use crate::sys::{process, yard};
+>>>>>>> cli
 use crate::{gate, session};
 
 use super::Ending;
@@ -43,18 +48,27 @@ impl Serve {
         // First of all: the descriptors that were handed over have the lowest numbers.
         let listeners = listeners(&settings)?;
         process::set_umask(0o077);
+        process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
         log_to_stderr(&settings);
         let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
+<<<<<<< HEAD
         let ids = match gate_account(&settings)? {
             Some((uid, gid)) => YardConfig::as_root(uid, gid, settings.ids.clone()),
             None => YardConfig::one_id(),
         };
+=======
+        let config = yard_config(&settings)?;
+>>>>>>> cli
 
         // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
         let (keeper_end, gate_end) =
             channel::pair().map_err(|e| Failure::new(format_args!("cannot make a socket pair: {e}")))?;
         let served = SessionSettings { login_grace: settings.limits.login_grace, ..SessionSettings::default() };
+<<<<<<< HEAD
         let yard = yard::spawn(ids, move || {
+=======
+        let yard = yard::spawn(config, move || {
+>>>>>>> cli
             gate::run(listeners, gate_end, move |born| {
                 let newborn = Newborn { stream: born.stream, peer: born.peer, local: born.local, keeper: born.keeper };
                 session::run(newborn, host_keys.clone(), served.clone())
@@ -62,7 +76,10 @@ impl Serve {
         })
         .map_err(|e| Failure::new(&e).hint(e.hint()))?;
 
+<<<<<<< HEAD
         process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
+=======
+>>>>>>> cli
         if self.while_stdin {
             end_with_stdin().map_err(|e| Failure::new(format_args!("cannot watch standard input: {e}")))?;
         }
@@ -99,19 +116,21 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
     }
 }
 
-/// Uid and gid of the account that the gate runs as. Without root there is one id, and no account is looked for.
-fn gate_account(settings: &Settings) -> Result<Option<(u32, u32)>, Failure> {
+/// Who the gate and the users' sessions are inside the yard. Without root there is one id, and no account is looked for.
+fn yard_config(settings: &Settings) -> Result<YardConfig, Failure> {
     if !process::is_root() {
-        return Ok(None);
+        return Ok(YardConfig::one_id());
     }
     let account = process::user_ids(&settings.user)
         .map_err(|e| Failure::new(format_args!("cannot look up the account `{}`: {e}", settings.user)))?;
-    if account.is_some() {
-        return Ok(account);
+    match account {
+        Some((uid, gid)) => Ok(YardConfig::as_root(uid, gid, settings.ids.clone())),
+        None => {
+            let why = format!("the account `{}` does not exist, and the gate runs as it", settings.user);
+            let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", settings.user);
+            Err(Failure::new(why).hint(format_args!("make it with `{command}`, or name another in `user`")))
+        }
     }
-    let why = format!("the account `{}` does not exist, and the gate runs as it", settings.user);
-    let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", settings.user);
-    Err(Failure::new(why).hint(format_args!("make it with `{command}`, or name another in `user`")))
 }
 
 /// Everything the server has to say goes to standard error, where systemd's journal takes it.

@@ -70,6 +70,7 @@ impl Database {
     /// Opens or makes the database in `path`, and makes its files' existence durable. Its name is the directory's.
     pub fn open(path: &Path, trees: &[&str], cache_bytes: u64) -> Result<Self, Fault> {
         let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+        remove_unfinished(path).map_err(Fault::Io)?;
         // sled answers some damage with a panic; the ledger has a better answer.
         let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, sled::Error> {
             let db = config.open()?;
@@ -143,6 +144,23 @@ impl Database {
     fn failed(&self, source: sled::Error) -> DatabaseError {
         DatabaseError::Sled { database: self.name.clone(), source }
     }
+}
+
+/// Removes the snapshots that a crash or a full disk kept sled from finishing. They stand for nothing, but sled takes
+/// one for damage and does not open (its issue 1527).
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"snap.") && name.as_encoded_bytes().ends_with(b".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Fault {
@@ -282,6 +300,14 @@ mod tests {
         db.apply(&plan.finish(&applied).unwrap()).unwrap();
         db.flush().unwrap();
         assert!(durable::guarded_syncs() > before);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_not_finished_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(database(dir.path()));
+        std::fs::write(dir.path().join("snap.0000000001791AA6.generating"), b"").unwrap();
+        database(dir.path());
     }
 
     #[test]

@@ -10,10 +10,11 @@
 //! | `committer` | the one writer, and the order of its steps |
 //! | `frame`, `journal` | the journal: its bytes, its files |
 //! | `database`, `live`, `month` | sled: one database, the live one, the months' |
-//! | [`merkle`] | the log's tree and its proofs |
+//! | [`merkle`], [`checkpoint`] | the log's tree and its proofs; its head, signed |
 //! | `recovery`, `ballast` | opening, after whatever happened |
 
 mod ballast;
+pub mod checkpoint;
 mod committer;
 mod database;
 pub mod event;
@@ -31,6 +32,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::Checkpoint;
 pub use event::{Event, Kind, Outcome};
 pub use listing::{ReceiptFile, ReceiptListing, ReceiptPart};
 pub use live::Refusal;

@@ -108,6 +108,10 @@ impl Signer {
         self.key.public_key()
     }
 
+    pub(super) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
     /// The line for an `allowed_signers` file that accepts this server's receipts and nothing else from its key.
     pub fn allowed_signer(&self) -> Result<String, SignError> {
         let mut key = self.key.public_key().clone();
@@ -230,7 +234,9 @@ impl Receipt {
     }
 }
 
+/// A fingerprint has no blank and no line end; what has is none, and must not write a line of its own.
 fn with_key(user: &UserName, key: Option<&str>) -> String {
+    let key = key.filter(|key| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()));
     format!("{user} {}", key.unwrap_or("-"))
 }
 
@@ -241,4 +247,98 @@ fn user_and_key(value: &str) -> Option<(UserName, Option<String>)> {
 
 fn path(value: &str) -> Option<VirtualPath> {
     VirtualPath::parse(&unescaped(value)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn receipt() -> Receipt {
+        let fact = |user: &str, key: &str| ReceiptRecipient { user: user.parse().unwrap(), key: Some(key.to_owned()) };
+        let facts = ReceiptFacts {
+            id: ReceiptId([1; 16]),
+            drop: DropId([2; 16]),
+            sender: "acme".parse().unwrap(),
+            sender_key: Some("SHA256:abc".to_owned()),
+            recipients: vec![fact("st-mary", "SHA256:def"), fact("lab", "SHA256:ghi")],
+            folder: VirtualPath::parse(b"/radiology").unwrap(),
+            path: VirtualPath::parse(b"/radiology/a b\xff\n.dcm").unwrap(),
+            size: 3,
+            sha256: Digest([3; 32]),
+            received: Time(1_795_308_143_999),
+            expires: Some(Time(1_795_567_343_999)),
+            policy: Digest([4; 32]),
+        };
+        Receipt::new("drop.example", 1234, facts)
+    }
+
+    #[test]
+    fn a_receipt_reads_like_this() {
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "sealdrop-receipt/v1\n\
+             server drop.example\n\
+             receipt 01010101010101010101010101010101\n\
+             drop 02020202020202020202020202020202\n\
+             sha256 0303030303030303030303030303030303030303030303030303030303030303\n\
+             size 3\n\
+             sender acme SHA256:abc\n\
+             recipient lab SHA256:ghi\n\
+             recipient st-mary SHA256:def\n\
+             folder /radiology\n\
+             path /radiology/a b\\xff\\x0a.dcm\n\
+             received 2026-11-22T00:42:23Z\n\
+             expires 2026-11-25T00:42:23Z\n\
+             policy 0404040404040404040404040404040404040404040404040404040404040404\n\
+             event 1234\n\
+             version {version}\n"
+        );
+        assert_eq!(receipt().text(), expected);
+        assert_eq!(Receipt::parse(&expected), Ok(receipt()));
+    }
+
+    #[test]
+    fn a_text_that_is_not_exactly_a_receipt_is_none() {
+        let text = receipt().text();
+        assert_eq!(Receipt::parse(""), Err(ReceiptError::NotAReceipt));
+        assert_eq!(Receipt::parse(&text.replace("v1", "v2")), Err(ReceiptError::NotAReceipt));
+        assert_eq!(
+            Receipt::parse(&text.replace("size 3", "size x")),
+            Err(ReceiptError::Line { line: 6, expected: "size" })
+        );
+        for changed in [
+            text.replace("size 3", "size 03"),
+            text.replace("0101", "0A01"),
+            text.replace("Z\n", "+00:00\n"),
+            format!("{text}more\n"),
+            text.trim_end().to_owned(),
+        ] {
+            assert!(Receipt::parse(&changed).is_err(), "{changed}");
+        }
+        for (at, _) in text.match_indices('\n') {
+            assert!(Receipt::parse(&text[..at]).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_receipt_for_any_path_comes_back(path in proptest::collection::vec(any::<u8>(), 0..60), size: u64, at in 0..4_000_000_000_000_u64) {
+            let mut made = receipt();
+            if let Ok(path) = VirtualPath::parse(&path) {
+                made.facts.path = path;
+            }
+            made.facts.size = size;
+            made.facts.received = Time(at);
+            let made = Receipt::new(&made.server, made.event, made.facts);
+            prop_assert_eq!(Receipt::parse(&made.text()), Ok(made));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text: String) {
+            let _ = Receipt::parse(&text);
+            let _ = Receipt::parse(&format!("{FIRST_LINE}\n{text}"));
+        }
+    }
 }

@@ -63,7 +63,7 @@ impl std::fmt::Display for Recovery {
     }
 }
 
-/// Why the ledger does not open. Nothing was changed.
+/// Why the ledger does not open. What was acknowledged is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("the ledger's files: {path}: {source}", path = path.display())]
@@ -142,6 +142,10 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     if !has_room(dir, options, ROOM_BYTES) && ballast.is_held() {
         ballast.release().map_err(failed)?;
         found.push(Recovery::BallastReleased);
+    }
+    // sled writes while it opens, and what it leaves when it cannot keeps it from opening later.
+    if !has_room(dir, options, ROOM_BYTES / 4) {
+        return Err(OpenError::Full);
     }
 
     let journal_dir = dir.join("journal");

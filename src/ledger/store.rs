@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::checkpoint::Checkpoint;
 use super::committer::{Committer, Core, Job};
 use super::database::DatabaseError;
 use super::live::{self, ReceiptPlace, Refusal};
@@ -161,6 +162,11 @@ impl Ledger {
     /// Durable events and the root over them.
     pub fn head(&self) -> Head {
         *self.core.head.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The durable head, signed.
+    pub fn checkpoint(&self) -> Result<Checkpoint, LedgerError> {
+        Ok(Checkpoint::of(&self.core.signer, &self.head())?)
     }
 
     pub fn drop_record(&self, drop: &DropId) -> Result<Option<DropRecord>, LedgerError> {

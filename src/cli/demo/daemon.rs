@@ -123,9 +123,17 @@ impl Daemon {
     /// `None` after the time-out.
     fn next_report(&self) -> Option<Vec<u8>> {
         let mut report = vec![0; 4096];
-        let length = self.reports.recv(&mut report).ok()?;
-        report.truncate(length);
-        Some(report)
+        loop {
+            match self.reports.recv(&mut report) {
+                Ok(length) => {
+                    report.truncate(length);
+                    return Some(report);
+                }
+                // A signal that came meanwhile, the daemon's own end among them.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// The daemon's own words, from the part of the log that this start wrote.

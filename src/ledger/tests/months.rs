@@ -107,7 +107,9 @@ fn a_full_disk_refuses_growth_and_still_records_what_frees_room() {
     assert!(matches!(ledger.commit(urgent(DropState::Expired { at: noon() })), Err(LedgerError::Full)));
     ledger.close();
 
-    // A start on the full disk gives the ballast up first.
+    // Without any room the ledger does not open, and nothing in it is taken for broken.
+    assert!(matches!(open(&site.dir(), options()), Err(OpenError::Full)));
+    // A start on a full disk gives the ballast up first.
     FREE.store(plenty, Ordering::SeqCst);
     let (ledger, _) = open(&site.dir(), options()).unwrap();
     assert!(held());
