@@ -13,13 +13,8 @@ use crate::config::{self, LogFormat, Settings};
 use crate::ipc::channel;
 use crate::keeper::{self, keys};
 use crate::session::{Newborn, SessionSettings};
-<<<<<<< HEAD
-use crate::sys::yard::{self, YardConfig};
-use crate::sys::process;
-=======
 use crate::sys::yard::YardConfig;
 use crate::sys::{process, yard};
->>>>>>> cli
 use crate::{gate, session};
 
 use super::Ending;
@@ -51,24 +46,13 @@ impl Serve {
         process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
         log_to_stderr(&settings);
         let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
-<<<<<<< HEAD
-        let ids = match gate_account(&settings)? {
-            Some((uid, gid)) => YardConfig::as_root(uid, gid, settings.ids.clone()),
-            None => YardConfig::one_id(),
-        };
-=======
         let config = yard_config(&settings)?;
->>>>>>> cli
 
         // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
         let (keeper_end, gate_end) =
             channel::pair().map_err(|e| Failure::new(format_args!("cannot make a socket pair: {e}")))?;
         let served = SessionSettings { login_grace: settings.limits.login_grace, ..SessionSettings::default() };
-<<<<<<< HEAD
-        let yard = yard::spawn(ids, move || {
-=======
         let yard = yard::spawn(config, move || {
->>>>>>> cli
             gate::run(listeners, gate_end, move |born| {
                 let newborn = Newborn { stream: born.stream, peer: born.peer, local: born.local, keeper: born.keeper };
                 session::run(newborn, host_keys.clone(), served.clone())
@@ -76,10 +60,6 @@ impl Serve {
         })
         .map_err(|e| Failure::new(&e).hint(e.hint()))?;
 
-<<<<<<< HEAD
-        process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
-=======
->>>>>>> cli
         if self.while_stdin {
             end_with_stdin().map_err(|e| Failure::new(format_args!("cannot watch standard input: {e}")))?;
         }
