@@ -230,6 +230,7 @@ fn all() -> Vec<Vector> {
     texts::texts(&mut suite);
     suite.0
 }
+
 /// The journal that the vectors and the tests share.
 pub(super) fn journal(entropy: &mut dyn Entropy) -> Journal {
     let mut midstate = Midstate::new();
@@ -248,6 +249,7 @@ pub(super) fn journal(entropy: &mut dyn Entropy) -> Journal {
         updated_at: 1_795_308_144_000,
     }
 }
+
 #[test]
 fn the_frozen_vectors_are_what_this_code_writes() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
@@ -266,7 +268,7 @@ fn the_frozen_vectors_are_what_this_code_writes() {
     assert_eq!(there, vectors.len() + 1, "a file in tests/vectors that nothing makes (README.md is the one more)");
 }
 
-/// The reference AEAD opens what ring sealed; that both seal alike is tested in `aead`.
+/// The reference AEAD opens what ring sealed; that both seal alike is in `tests.rs`.
 #[test]
 fn the_reference_cipher_opens_the_vectors() {
     let made = made("reference", Kem::P256, CHUNK + 1);
