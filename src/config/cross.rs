@@ -30,6 +30,8 @@ pub fn check(files: &[UserFile], now: Time) {
     for file in files {
         if let Some(user) = &file.parsed {
             unread_drops(file, user, &by_name, now);
+            own_drops(file, user);
+            ended_accounts(file, user, now);
             empty_view(file, user, &by_name);
         }
     }
@@ -71,6 +73,24 @@ fn unread_drops(file: &UserFile, user: &User, by_name: &BTreeMap<&str, &UserFile
         let place = file.to.iter().find(|to| folder.to.contains(&to.value)).map_or(0..0, |to| to.span.clone());
         let message = format!("nobody can read what is sent to `{}`: no recipient can log in", folder.path);
         file.reader.warn(place, message, "their accounts are disabled or have expired");
+    }
+}
+
+fn own_drops(file: &UserFile, user: &User) {
+    for to in file.to.iter().filter(|to| to.value == user.name) {
+        let hint = "for files of one's own write kind = \"shared\"";
+        file.reader.warn(to.span.clone(), "this user delivers to itself", hint);
+    }
+}
+
+fn ended_accounts(file: &UserFile, user: &User, now: Time) {
+    if !user.login.disabled && user.login.expires.is_some_and(|end| end <= now) {
+        let place = file.user.as_ref().map_or(0..0, |user| user.span.clone());
+        file.reader.warn(
+            place,
+            "this account has expired",
+            "set `expires` in [login] anew, or write disabled = true to say it is meant",
+        );
     }
 }
 

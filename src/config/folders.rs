@@ -131,6 +131,12 @@ fn overlaps(reader: &Reader, path: &At<VirtualPath>, others: &[At<VirtualPath>])
     if let Some(other) = others.iter().find(nested) {
         let message = format!("this folder and `{}` lie one within the other", other.value);
         reader.error(path.span.clone(), message, "which rules would hold there? put them side by side");
+        return;
+    }
+    let alike = |other: &&At<VirtualPath>| other.value.as_bytes().eq_ignore_ascii_case(path.value.as_bytes());
+    if let Some(other) = others.iter().find(alike) {
+        let message = format!("this folder and `{}` differ in the case of letters only", other.value);
+        reader.warn(path.span.clone(), message, "people and some clients will take one for the other");
     }
 }
 

@@ -190,6 +190,12 @@ pub static LOGIN: Section = Section {
             "(anywhere)",
             "Networks or addresses logins may come from: `203.0.113.0/24`, `2001:db8::/32`.",
         ),
+        key(
+            "hours",
+            Takes::Texts,
+            "(at any time)",
+            "When a login may begin: `Mon-Fri 18:00-06:00 Europe/Berlin`. A night belongs to the day it begins on; open sessions go on.",
+        ),
         key("disabled", Takes::Flag, "false", "Nobody logs in; open sessions end. What was delivered stays."),
         key(
             "expires",

@@ -8,6 +8,7 @@ pub mod settings;
 
 mod cross;
 mod folders;
+mod login;
 mod reader;
 mod recipient;
 mod server;
@@ -63,7 +64,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let base = path.parent().unwrap_or(Path::new(""));
     let usual = Some(base.join("policies")).filter(|usual| usual.is_dir());
     let directory = settings.as_ref().map(|settings| settings.policies.clone()).or(usual);
-    let mut files = Vec::new();
+    let (mut files, mut open_files) = (Vec::new(), Vec::new());
     if let Some(directory) = &directory {
         match source::list(directory) {
             Ok((paths, notes)) => {
@@ -79,7 +80,12 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
                 problems.extend(notes);
                 for path in paths {
                     match source::read(&path) {
-                        Ok(source) => files.push((path, source.bytes)),
+                        Ok(source) => {
+                            if source.world_readable {
+                                open_files.push(path.clone());
+                            }
+                            files.push((path, source.bytes));
+                        }
                         Err(problem) => problems.push(problem),
                     }
                 }
@@ -90,6 +96,9 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let unread = problems.iter().any(|problem| problem.severity == Severity::Error && problem.place.is_none());
     let (policy, more) = policy_from(&files, clock::now(), unread);
     problems.extend(more);
+    if let Some(policy) = &policy {
+        problems.extend(open_files.iter().filter_map(|path| readable_password(policy, path)));
+    }
     match (settings, policy) {
         (Some(settings), Some(policy)) if !any_error(&problems) => Ok(Loaded { settings, policy, warnings: problems }),
         _ => Err(Problems(problems)),
@@ -117,6 +126,14 @@ fn policy_from(files: &[(PathBuf, Vec<u8>)], now: Time, unread: bool) -> (Option
         problems.extend(file.reader.into_problems());
     }
     ((!any_error(&problems)).then(|| Policy::new(digest, users)), problems)
+}
+
+/// A hash that every user of the machine can read is one that they can guess at.
+fn readable_password(policy: &Policy, path: &Path) -> Option<Problem> {
+    let name = path.file_stem()?.to_str()?.parse().ok()?;
+    policy.user(&name)?.login.password.as_ref()?;
+    let hint = format!("run: chmod o-r {}", path.display());
+    Some(Problem::of_file(Severity::Warning, path, "everyone on this machine can read this file's password hash", hint))
 }
 
 /// As [`Policy::digest`] says.

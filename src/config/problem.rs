@@ -81,6 +81,16 @@ impl Problem {
         renderer.render(&[report])
     }
 
+    /// For a log or an audit event: `acme.toml:10:1: unknown key …`.
+    pub fn one_line(&self) -> String {
+        let file = escaped(self.file.file_name().unwrap_or(self.file.as_os_str()).as_encoded_bytes());
+        let message = escaped(self.message.as_bytes());
+        match (self.line(), self.column()) {
+            (Some(line), Some(column)) => format!("{file}:{line}:{column}: {message}"),
+            _ => format!("{file}: {message}"),
+        }
+    }
+
     /// From 1; `None` for a problem of the file as a whole.
     pub fn line(&self) -> Option<usize> {
         self.place.as_ref().map(|place| 1 + place.before().matches('\n').count())
@@ -118,6 +128,16 @@ impl SourcePlace {
 }
 
 impl Problems {
+    /// The first error in one line, and how many more there are.
+    pub fn summary(&self) -> String {
+        let mut errors = self.0.iter().filter(|problem| problem.severity == Severity::Error);
+        let first = errors.next().map_or_else(String::new, Problem::one_line);
+        match errors.count() {
+            0 => first,
+            more => format!("{first} (and {more} more)"),
+        }
+    }
+
     pub fn render(&self, terminal: bool) -> String {
         self.0.iter().map(|problem| problem.render(terminal)).collect::<Vec<_>>().join("\n\n")
     }

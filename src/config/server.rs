@@ -32,7 +32,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
     if let Some(admin) = &admin {
         socket_path_fits(&top, admin);
     }
-    let user = top.text_or_default("user").map(|text| text.value.to_owned());
+    let user = account(&top);
     let ids = ids(&top);
     let host_keys = host_keys(&top);
     let test_clock = top.flag("test_clock");
@@ -64,6 +64,21 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         test_clock,
         log: log?,
     })
+}
+
+/// The name of an account of the system; whether there is one shows when the server starts.
+fn account(top: &Table<'_>) -> Option<String> {
+    let user = top.text_or_default("user")?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if user.value == "root" || user.value == "0" {
+        let hint = "make an account that owns nothing: useradd --system --shell /usr/sbin/nologin sealdrop";
+        top.reader().error(user.span, "strangers are not served as root", hint);
+    } else if user.value.is_empty() || user.value.starts_with('-') || !user.value.bytes().all(plain) {
+        top.reader().error(user.span, "this cannot be the name of an account", "for example \"sealdrop\"");
+    } else {
+        return Some(user.value.to_owned());
+    }
+    None
 }
 
 /// It stands in receipts, one line each, and is compared by people: plain letters only.
@@ -206,8 +221,7 @@ fn limits(table: &Table<'_>) -> Option<ServerLimits> {
 fn sweep(table: &Table<'_>) -> Option<Schedule> {
     let schedule = table.text_or_default("schedule")?;
     let zone = table.text_or_default("zone")?;
-    const ZONES: &str =
-        "a name such as \"Europe/Berlin\" or \"UTC\"; they are listed in /usr/share/zoneinfo (package tzdata)";
+    const ZONES: &str = "a name such as \"Europe/Berlin\", \"America/New_York\" or \"UTC\"";
     const FIELDS: &str =
         "minute, hour, day of month, month, day of week: \"0 * * * *\" is every hour, \"30 2 * * *\" is 02:30";
     // Each by itself, so that both are shown.

@@ -17,6 +17,8 @@ pub struct Source {
     pub file: PathBuf,
     /// As on the disk, for the digest.
     pub bytes: Vec<u8>,
+    /// By every user of the machine.
+    pub world_readable: bool,
 }
 
 /// Reads a file that only root or this process's own user may change.
@@ -48,7 +50,7 @@ pub fn read(path: &Path) -> Result<Source, Problem> {
             "a policy is a short text: is this the right file?".to_owned(),
         ));
     }
-    Ok(Source { file: path.to_owned(), bytes })
+    Ok(Source { file: path.to_owned(), bytes, world_readable: about.mode() & 0o004 != 0 })
 }
 
 /// The names of `*.toml` in a directory, sorted; and what there is beside them that looks like one but is not read.

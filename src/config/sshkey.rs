@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn a_key_on_a_token_is_taken() {
+        let text = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fAAAABHNzaDo= token";
+        let key = parse(text).unwrap().key;
+        assert_eq!(key.algorithm, "sk-ssh-ed25519@openssh.com");
+        assert_eq!(key.fingerprint, "SHA256:/p0CbeE3dk2SyW1OXXsThGc12ezDVD8eGw2/vtztDfk");
+        assert!(key.blob.ends_with(b"\0\0\0\x04ssh:"));
+    }
+
+    #[test]
     fn rsa_is_taken_by_its_length() {
         let short = include_str!("../../tests/mistakes/rsa-1024.pub");
         let old = include_str!("../../tests/mistakes/rsa-2048.pub");

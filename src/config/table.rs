@@ -140,6 +140,11 @@ impl<'a> Table<'a> {
 
     /// Complains that `name` is missing.
     pub fn missing(&self, name: &str) {
+        if self.key(name).is_some_and(|key| key.takes == Takes::Table) {
+            let hint = format!("write [{name}] on a line of its own and its keys below");
+            self.reader.error(self.span.clone(), format!("[{name}] is missing"), hint);
+            return;
+        }
         let takes = self.key(name).map_or_else(String::new, |key| key.takes.describe());
         self.reader.error(
             self.span.clone(),

@@ -237,6 +237,30 @@ fn a_message_never_carries_control_characters_to_the_terminal() {
 }
 
 #[test]
+fn a_log_gets_one_line_that_says_where() {
+    let text = user("acme", "knid = 1\n\"a\\nb\" = 2\n");
+    let (_, problems) = parse(&[("acme", &text)]);
+    let summary = Problems(problems.clone()).summary();
+    assert_eq!(summary, "acme.toml:4:1: unknown key `knid` in [login] (and 1 more)");
+    assert!(!problems[1].one_line().contains('\n'));
+}
+
+#[test]
+fn what_is_legal_but_unwise_is_said() {
+    let acme = user(
+        "acme",
+        "[[folder]]\npath = \"/a\"\nkind = \"shared\"\n[[folder]]\npath = \"/A\"\nkind = \"drop\"\nto = [\"acme\"]\nexpire = \"1h\"\n[inbox]\nmode = \"managed\"\n",
+    );
+    let old = user("old", "expires = 2020-01-01\n");
+    let (policy, problems) = parse(&[("acme", &acme), ("old", &old)]);
+    assert!(policy.is_some());
+    let said = Problems(problems).to_string();
+    for words in ["case of letters", "delivers to itself", "has expired", "sees nothing", "also a key of \"acme\""] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn what_may_be_a_secret_is_never_shown() {
     for text in [
         user("acme", "password = \"hunter2\"\n"),
@@ -276,6 +300,18 @@ fn an_account_may_have_a_password_alone() {
         let (policy, problems) = parse(&[("acme", &text)]);
         let user = policy.unwrap_or_else(|| panic!("{}", Problems(problems))).users().next().cloned().unwrap();
         assert_eq!(user.login.require, [[Method::Password]]);
+    }
+}
+
+#[test]
+fn a_password_hash_that_everyone_can_read_is_warned_of() {
+    let place = shipped();
+    let path = place.path().join("policies/acme.toml");
+    let hash = "$argon2id$v=19$m=65536,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    fs::write(&path, format!("user = \"acme\"\n[login]\npassword = \"{hash}\"\nfrom = [\"10.0.0.1\"]\n[[folder]]\npath = \"/desk\"\nkind = \"shared\"\n")).unwrap();
+    for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(load(&place.path().join("sealdrop.toml")).unwrap().warnings.len(), warnings);
     }
 }
 

@@ -4,15 +4,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::config::keys::{FOLDER, INBOX, LOGIN, POLICY, USER_LIMITS, USER_TOP};
 use crate::config::reader::Reader;
 use crate::config::table::{At, Table};
-use crate::config::{recipient, sshkey};
+use crate::config::{login, recipient};
 use crate::names::UserName;
-use crate::policy::password::{PasswordError, PasswordHash};
-use crate::policy::{Inbox, Kem, Limits, Login, Method, PublicKey, User};
+use crate::policy::{Inbox, Kem, Limits, PublicKey, User};
 
 /// What the other files need to know of this one.
 pub struct UserFile {
@@ -50,7 +47,7 @@ impl UserFile {
             top.missing("login");
         }
         self.password = login_table.has("password").then(|| login_table.span_of("password"));
-        let login = login(&login_table, &mut self.keys);
+        let login = login::login(&login_table, &mut self.keys);
         let limits = limits(&top.table("limits", &USER_LIMITS, &POLICY));
         let folders = crate::config::folders::folders(top.tables("folder", &FOLDER, &POLICY), &mut self.to);
         self.has_inbox = Some(top.has("inbox"));
@@ -83,192 +80,6 @@ fn user(top: &Table<'_>, stem: &str) -> Option<At<UserName>> {
             None
         }
     }
-}
-
-fn login(table: &Table<'_>, seen: &mut Vec<At<PublicKey>>) -> Option<Login> {
-    let reader = table.reader();
-    if let Some(texts) = table.texts("keys") {
-        if texts.value.is_empty() && !table.has("password") {
-            reader.error(
-                texts.span.clone(),
-                "without a key or a password nobody can log in",
-                "add a key; to lock the account write disabled = true",
-            );
-        }
-        for text in &texts.value {
-            public_key(reader, text, seen);
-        }
-    }
-    let password = table.text("password").and_then(|text| password(reader, &text));
-    let keys = table.texts("keys").map_or(table.has("keys"), |texts| !texts.value.is_empty());
-    let has_password = table.has("password");
-    if table.is_there() && !table.has("keys") && !has_password {
-        reader.error(
-            table.span.clone(),
-            "without a key or a password nobody can log in",
-            "add keys = [\"ssh-ed25519 AAAA…\"]",
-        );
-    }
-    let require = require(table, keys, has_password);
-    let from = from(table);
-    let guessable = require.as_ref().is_some_and(|ways| ways.iter().any(|way| way == &[Method::Password]));
-    if guessable && from.as_ref().is_some_and(Vec::is_empty) {
-        reader.warn(
-            table.span_of("password"),
-            "a password alone can be guessed at from anywhere",
-            "add `from`, or require a key as well",
-        );
-    }
-    let disabled = table.flag("disabled");
-    let expires = table.moment("expires").map(|at| at.value);
-    let keys = seen.iter().map(|at| at.value.clone()).collect();
-    Some(Login { keys, password, require: require?, from: from?, disabled, expires })
-}
-
-fn public_key(reader: &Reader, text: &At<&str>, seen: &mut Vec<At<PublicKey>>) {
-    match sshkey::parse(text.value) {
-        Ok(parsed) => {
-            if seen.iter().any(|other| other.value.blob == parsed.key.blob) {
-                reader.warn(text.span.clone(), "this key is given twice", "remove one of the two");
-                return;
-            }
-            if let Some((message, hint)) = parsed.unwise {
-                reader.warn(text.span.clone(), message, hint);
-            }
-            seen.push(At { value: parsed.key, span: text.span.clone() });
-        }
-        Err((message, hint)) => {
-            // Whatever it is, it may be the wrong half.
-            if !text.value.starts_with("ssh-") && !text.value.starts_with("ecdsa-") && !text.value.starts_with("sk-") {
-                reader.hide(text.span.clone());
-            }
-            reader.error(text.span.clone(), message, hint);
-        }
-    }
-}
-
-fn password(reader: &Reader, text: &At<&str>) -> Option<PasswordHash> {
-    reader.hide(text.span.clone());
-    const HOW: &str = "`sealdrop passwd` makes one, $argon2id$v=19$m=65536,t=3,p=1$…";
-    match text.value.parse() {
-        Ok(hash) => Some(hash),
-        Err(error) => {
-            let hint = match &error {
-                PasswordError::NotAHash if !text.value.starts_with('$') => {
-                    format!("never write the password itself; {HOW}")
-                }
-                _ => HOW.to_owned(),
-            };
-            reader.error(text.span.clone(), error.to_string(), hint);
-            None
-        }
-    }
-}
-
-const METHODS: [(&str, Method); 2] = [("publickey", Method::PublicKey), ("password", Method::Password)];
-
-fn require(table: &Table<'_>, keys: bool, password: bool) -> Option<Vec<Vec<Method>>> {
-    let reader = table.reader();
-    if !table.has("require") {
-        return match (keys, password) {
-            (true, true) => {
-                let hint = "both: require = [\"publickey\", \"password\"]; either: require = [[\"publickey\"], [\"password\"]]";
-                reader.error(table.span_of("password"), "with keys and a password, say which must be passed", hint);
-                None
-            }
-            (false, true) => Some(vec![vec![Method::Password]]),
-            (_, false) => Some(vec![vec![Method::PublicKey]]),
-        };
-    }
-    let lists = table.text_lists("require")?;
-    let mut ways: Vec<Vec<Method>> = Vec::new();
-    for list in &lists.value {
-        let mut way = Vec::new();
-        for word in &list.value {
-            let Some(method) = table.one_of("require", word, &METHODS) else { continue };
-            let (given, key) = match method {
-                Method::PublicKey => (keys, "keys"),
-                Method::Password => (password, "password"),
-            };
-            if way.contains(&method) {
-                reader.error(word.span.clone(), format!("`{method}` is asked for twice"), "each method counts once");
-            } else if !given {
-                reader.error(
-                    word.span.clone(),
-                    format!("`{method}` is asked for and there is no `{key}`"),
-                    format!("add `{key}` to [login]"),
-                );
-            } else {
-                way.push(method);
-            }
-        }
-        if list.value.is_empty() {
-            reader.error(list.span.clone(), "an empty list would let everyone in", "name a method: [\"publickey\"]");
-        } else if let Some(shorter) = ways.iter().find(|other| way.starts_with(other) || other.starts_with(&way))
-            && !way.is_empty()
-            && !shorter.is_empty()
-        {
-            reader.error(
-                list.span.clone(),
-                "one of these alternatives contains another",
-                "the shorter would always do: remove one",
-            );
-        }
-        ways.push(way);
-    }
-    for (name, given, method) in [("keys", keys, Method::PublicKey), ("password", password, Method::Password)] {
-        if given && !reader.has_errors() && !ways.iter().any(|way| way.contains(&method)) {
-            reader.warn(
-                table.span_of(name),
-                format!("`{name}` is never used: `require` does not ask for it"),
-                format!("remove it, or add \"{method}\" to `require`"),
-            );
-        }
-    }
-    (!ways.is_empty() && ways.iter().all(|way| !way.is_empty())).then_some(ways)
-}
-
-fn from(table: &Table<'_>) -> Option<Vec<IpNet>> {
-    let reader = table.reader();
-    if !table.has("from") {
-        return Some(Vec::new());
-    }
-    let texts = table.texts("from")?;
-    if texts.value.is_empty() {
-        reader.error(
-            texts.span.clone(),
-            "does an empty `from` mean anywhere or nowhere?",
-            "leave the key out for anywhere; write disabled = true for nowhere",
-        );
-        return None;
-    }
-    let mut nets = Vec::new();
-    for text in &texts.value {
-        let net = match text.value.parse::<IpNet>() {
-            Ok(net) => net,
-            Err(_) => {
-                match text.value.parse::<std::net::IpAddr>() {
-                    Ok(address) => IpNet::from(address),
-                    Err(_) => {
-                        reader.error(text.span.clone(), "this is not an address or a network", "for example \"203.0.113.9\", \"203.0.113.0/24\" or \"2001:db8::/32\"; names are not looked up");
-                        continue;
-                    }
-                }
-            }
-        };
-        if net.trunc() != net {
-            let hint = format!("the network is \"{}\", the one address \"{}\"", net.trunc(), net.addr());
-            reader.error(text.span.clone(), "this network has bits set beyond its length", hint);
-        } else if let IpNet::V6(v6) = net
-            && v6.addr().to_ipv4_mapped().is_some()
-        {
-            reader.error(text.span.clone(), "this is an IPv4 network in IPv6 form", "write it as IPv4");
-        } else if net.prefix_len() == 0 {
-            reader.warn(text.span.clone(), "this is every address", "leave `from` out if anywhere is meant");
-        }
-        nets.push(net);
-    }
-    Some(nets)
 }
 
 fn limits(table: &Table<'_>) -> Limits {

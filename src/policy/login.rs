@@ -81,6 +81,8 @@ pub enum LoginRefusal {
     Expired,
     #[error("the user may not log in from this address")]
     Address,
+    #[error("the user may not log in at this hour")]
+    Hours,
     #[error("the key is not one of the user's")]
     UnknownKey,
     #[error("wrong password")]
@@ -101,7 +103,10 @@ pub fn login(policy: &Policy, facts: &LoginFacts<'_>, credential: Credential<'_>
     let known = facts.user.parse::<UserName>().ok().and_then(|name| policy.user(&name));
     let bar = match known {
         None => Some(LoginRefusal::UnknownUser),
-        Some(user) => user.barred(Some(facts.address), facts.now).map(LoginRefusal::from),
+        Some(user) => {
+            let closed = (!user.login.is_open(facts.now)).then_some(LoginRefusal::Hours);
+            user.barred(Some(facts.address), facts.now).map(LoginRefusal::from).or(closed)
+        }
     };
     // One who has proved nothing yet hears the same methods whatever the name.
     let methods = match known {

@@ -2,6 +2,8 @@
 //! file, a clock or the network, and nothing outside can make a [`Grant`] or an [`Admitted`].
 
 pub mod decide;
+pub mod grant;
+pub mod hours;
 pub mod login;
 pub mod password;
 pub mod patterns;
@@ -9,7 +11,9 @@ pub mod reason;
 pub mod units;
 pub mod user;
 
-pub use decide::{Facts, Grant, Operation, Place, Target, Usage, Verdict, decide};
+pub use decide::{Facts, Operation, Verdict, decide};
+pub use grant::{Grant, Place, Target, Usage};
+pub use hours::Window;
 pub use login::{Admitted, Credential, LoginFacts, LoginRefusal, LoginVerdict, PasswordCheck, login};
 pub use password::{PasswordHash, verify_password};
 pub use patterns::Patterns;

@@ -59,6 +59,7 @@ fn account(text: &str) -> User {
             password: None,
             require: vec![vec![Method::PublicKey]],
             from: vec!["203.0.113.0/24".parse().unwrap()],
+            hours: Vec::new(),
             disabled: false,
             expires: None,
         },
@@ -91,10 +92,13 @@ fn make_policy() -> Policy {
     off.login.password = Some(HASH.parse().unwrap());
     let mut old = account("old");
     old.login.expires = Some(NOW);
+    // NOW is a Sunday.
+    let mut weekdays = account("weekdays");
+    weekdays.login.hours = vec![Window::parse("Mon-Sat 00:00-24:00 UTC").unwrap()];
     let mut both = account("both");
     both.login.password = Some(HASH.parse().unwrap());
     both.login.require = vec![vec![Method::PublicKey, Method::Password]];
-    Policy::new(Digest([0; 32]), [acme, lab, off, old, both])
+    Policy::new(Digest([0; 32]), [acme, lab, off, old, weekdays, both])
 }
 
 fn asked(user: &str, operation: Operation<'_>) -> Result<Grant, Reason> {
@@ -320,6 +324,7 @@ fn every_refused_login_looks_the_same_and_the_log_knows_why() {
         ("", address(), LoginRefusal::UnknownUser),
         ("off", address(), LoginRefusal::Disabled),
         ("old", address(), LoginRefusal::Expired),
+        ("weekdays", address(), LoginRefusal::Hours),
         ("acme", elsewhere, LoginRefusal::Address),
     ];
     for credential in [Credential::Nothing, Credential::Offer(KEY), Credential::Key(KEY), Credential::Password] {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::clock::Time;
 use crate::names::{Digest, UserName};
+use crate::policy::hours::Window;
 use crate::policy::password::PasswordHash;
 use crate::policy::patterns::Patterns;
 use crate::policy::units::ByteSize;
@@ -46,6 +47,8 @@ pub struct Login {
     pub require: Vec<Vec<Method>>,
     /// Where logins may come from; empty: anywhere.
     pub from: Vec<IpNet>,
+    /// When a login may begin; empty: at any time. An open session is not ended by it.
+    pub hours: Vec<Window>,
     pub disabled: bool,
     /// From this moment on the account is as good as disabled.
     pub expires: Option<Time>,
@@ -201,6 +204,11 @@ impl Login {
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.from.is_empty() || self.from.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether `hours` let a login begin now.
+    pub fn is_open(&self, now: Time) -> bool {
+        self.hours.is_empty() || self.hours.iter().any(|window| window.holds(now))
     }
 
     pub fn key(&self, blob: &[u8]) -> Option<&PublicKey> {
