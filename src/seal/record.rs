@@ -21,13 +21,13 @@ pub struct Records<A: Aead = Ring> {
 
 /// Where a record begins in the file.
 pub fn record_offset(index: u64) -> u64 {
-    HEADER_LEN as u64 + index.saturating_mul(RECORD_LEN as u64)
+    index.saturating_mul(RECORD_LEN as u64).saturating_add(HEADER_LEN as u64)
 }
 
 /// The length of all records of a finished file of `size` plaintext bytes, the final one included.
 pub fn body_len(size: u64) -> u64 {
     let chunk = CHUNK as u64;
-    (size / chunk).saturating_mul(RECORD_LEN as u64) + size % chunk + RECORD_OVERHEAD as u64
+    (size / chunk).saturating_mul(RECORD_LEN as u64).saturating_add(size % chunk + RECORD_OVERHEAD as u64)
 }
 
 /// The generation that a record claims, before it is opened.

@@ -264,6 +264,16 @@ fn a_part_file_never_opens_as_a_finished_one() {
     assert!(matches!(error, ReadError::Seal(SealError::Length)));
 }
 
+#[test]
+fn lengths_beyond_the_format_do_not_overflow() {
+    for size in [SIZE_MAX, SIZE_MAX + 1, u64::MAX] {
+        let footer = Footer { size, trailer_len: u32::MAX };
+        assert_eq!(footer.check_len(1000), Err(SealError::Length));
+    }
+    assert_eq!(body_len(SIZE_MAX), (1 << 30) * RECORD_LEN as u64 - 1);
+    assert_eq!(record_offset(u64::MAX), u64::MAX);
+}
+
 /// Sizes near the places where something changes.
 fn sizes() -> impl Strategy<Value = usize> {
     prop_oneof![0..4usize, CHUNK - 2..CHUNK + 3, 2 * CHUNK - 2..2 * CHUNK + 3, 0..3 * CHUNK]

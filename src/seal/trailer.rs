@@ -78,16 +78,13 @@ impl Footer {
 
     /// The length equation: every byte of the file is accounted for.
     pub fn check_len(&self, file_len: u64) -> Result<(), SealError> {
-        if self.trailer_offset() + u64::from(self.trailer_len) + FOOTER_LEN as u64 == file_len {
-            Ok(())
-        } else {
-            Err(SealError::Length)
-        }
+        let after = u64::from(self.trailer_len) + FOOTER_LEN as u64;
+        if self.trailer_offset().saturating_add(after) == file_len { Ok(()) } else { Err(SealError::Length) }
     }
 
     /// Where the trailer begins: just after the final record.
     pub fn trailer_offset(&self) -> u64 {
-        HEADER_LEN as u64 + body_len(self.size)
+        body_len(self.size).saturating_add(HEADER_LEN as u64)
     }
 
     /// The index of the final record.
