@@ -199,6 +199,9 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         return Err(OpenError::Disagree(current.name));
     }
 
+    if !live.flush_is_guarded()? {
+        return Err(OpenError::Guard(io::Error::other("sled's flush does not come through sys/durable")));
+    }
     if !known_layout {
         write_layout(dir).map_err(failed)?;
     }
