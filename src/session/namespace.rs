@@ -114,6 +114,7 @@ impl Tree {
         let kind = match self.place(path) {
             Place::Above => return Ok(self.folder_attrs(None)),
             Place::In(kind) => kind,
+            Place::Receipts(below) if below.is_root() => return Ok(self.folder_attrs(None)),
             Place::Receipts(_) | Place::Nowhere => return Err(NO_SUCH_FILE),
         };
         let disk = self.resolve(path.clone());

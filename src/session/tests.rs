@@ -490,6 +490,7 @@ fn receipts_are_listed_page_by_page_and_read_like_files() {
     on_runtime(|| async {
         let site = Site::new();
         let mut client = site.client();
+        assert!(client.size("/receipts").await.is_ok());
         assert_eq!(client.list("/receipts").await.unwrap().len(), 7);
         let handle = client.open("/receipts/drop/a.receipt", READ).await.unwrap();
         assert_eq!(client.read(&handle, 0, 100).await.unwrap(), b"receipt for /drop/a\n");
