@@ -354,7 +354,7 @@ mod tests {
     fn derived_keys_differ_by_label_and_context() {
         let (_dir, keys) = keys();
         let all = [keys.derive("a", b"x"), keys.derive("a", b"y"), keys.derive("b", b"x")];
-        assert!(all.iter().all(|k| ***k != [0; 32]));
+        assert!(all.iter().all(|k| **k != [0; 32]));
         assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
     }
 

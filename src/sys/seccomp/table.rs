@@ -83,6 +83,7 @@ const NODELAY: [Arg; 2] = option(libc::IPPROTO_TCP, libc::TCP_NODELAY);
 const KEEPIDLE: [Arg; 2] = option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE);
 const KEEPINTVL: [Arg; 2] = option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL);
 const KEEPCNT: [Arg; 2] = option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT);
+const USER_TIMEOUT: [Arg; 2] = option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
 const ERROR: [Arg; 2] = option(libc::SOL_SOCKET, libc::SO_ERROR);
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
@@ -108,7 +109,7 @@ pub const ALLOWED: &[Row] = rows! {
     // The connection's own socket.
     Jail "small replies leave at once, dead clients are noticed; no lingering close, no protocol modules":
         [SYS_setsockopt(NODELAY[0], NODELAY[1]), SYS_setsockopt(KEEPALIVE[0], KEEPALIVE[1]), SYS_setsockopt(KEEPIDLE[0], KEEPIDLE[1]),
-         SYS_setsockopt(KEEPINTVL[0], KEEPINTVL[1]), SYS_setsockopt(KEEPCNT[0], KEEPCNT[1])];
+         SYS_setsockopt(KEEPINTVL[0], KEEPINTVL[1]), SYS_setsockopt(KEEPCNT[0], KEEPCNT[1]), SYS_setsockopt(USER_TIMEOUT[0], USER_TIMEOUT[1])];
     Jail "a blocking conversation with the keeper has a deadline":
         [SYS_setsockopt(RECEIVE_TIMEOUT[0], RECEIVE_TIMEOUT[1]), SYS_setsockopt(SEND_TIMEOUT[0], SEND_TIMEOUT[1])];
     Jail "why a connection ended, and between whom it is":
@@ -121,6 +122,7 @@ pub const ALLOWED: &[Row] = rows! {
     Jail "keys and nonces come from the kernel's generator": [SYS_getrandom];
     Jail "the allocator's memory, stacks of threads; never executable":
         [SYS_mmap(arg(2, Is::Without(PROT_EXEC))), SYS_mprotect(arg(2, Is::Without(PROT_EXEC))), SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk];
+    Jail "the SSH library keeps its keys out of swap": [SYS_mlock, SYS_munlock];
     Jail "a helper thread for hash and seal: threads of this process, no other process":
         [SYS_clone(eq(0, THREAD)), SYS_rseq, SYS_set_robust_list, SYS_sched_getaffinity];
     Jail "looks absent, see ABSENT: the C library then falls back to clone, whose flags can be judged": [SYS_clone3];
