@@ -39,9 +39,8 @@ impl Daemon {
         let path = match &self.admin {
             Some(path) => path.clone(),
             None => {
-                config::load(&self.config)
+                config::load_settings(&self.config)
                     .map_err(|problems| super::config_failure(&self.config, &problems))?
-                    .settings
                     .admin
             }
         };

@@ -20,6 +20,7 @@ pub mod init;
 pub mod keygen;
 pub mod open;
 pub mod output;
+pub mod passwd;
 pub mod probe;
 pub mod receipts;
 pub mod reload;
@@ -58,6 +59,7 @@ enum Command {
     Audit(audit::Audit),
     Sweep(sweep::Sweep),
     Reload(reload::Reload),
+    Passwd(passwd::Passwd),
     Keygen(keygen::Keygen),
     Seal(seal::Seal),
     Open(open::Open),
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Reload(command) => command.run(&say),
         // These print for themselves, so that they also work on a plain writer, as their tests use them.
         Command::Check(command) => apart(|out| command.run(out, cli.json, say.has_colour())),
+        Command::Passwd(command) => apart(|out| command.run(out, cli.json)),
         Command::Keygen(command) => apart(|out| command.run(out, cli.json, terminal)),
         Command::Seal(command) => apart(|out| command.run(out, cli.json, terminal)),
         Command::Open(command) => apart(|out| command.run(out, cli.json, terminal)),

@@ -47,18 +47,7 @@ pub struct Loaded {
 
 /// Reads `sealdrop.toml` and the policy files it points to. All or nothing, and all problems at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
-    problems.extend(source::check_directory_of(path));
-    let settings = source::read(path).and_then(|source| {
-        let reader = Reader::new(&source.file, source::text(&source.file, &source.bytes)?);
-        let settings = server::settings(&reader);
-        problems.extend(reader.into_problems());
-        Ok(settings)
-    });
-    let settings = settings.unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
+    let (settings, mut problems) = settings_of(path);
     // With the server's file broken, the policies are looked for where they usually are: their problems belong into the
     // same list, and a second round for them helps nobody.
     let base = path.parent().unwrap_or(Path::new(""));
@@ -103,6 +92,29 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         (Some(settings), Some(policy)) if !any_error(&problems) => Ok(Loaded { settings, policy, warnings: problems }),
         _ => Err(Problems(problems)),
     }
+}
+
+/// The server's settings alone, for commands that look for the running daemon: a policy that is being edited must not
+/// keep anyone from asking how the daemon is.
+pub fn load_settings(path: &Path) -> Result<Settings, Problems> {
+    let (settings, problems) = settings_of(path);
+    settings.filter(|_| !any_error(&problems)).ok_or(Problems(problems))
+}
+
+fn settings_of(path: &Path) -> (Option<Settings>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    problems.extend(source::check_directory_of(path));
+    let settings = source::read(path).and_then(|source| {
+        let reader = Reader::new(&source.file, source::text(&source.file, &source.bytes)?);
+        let settings = server::settings(&reader);
+        problems.extend(reader.into_problems());
+        Ok(settings)
+    });
+    let settings = settings.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    (settings, problems)
 }
 
 /// The policy of these files, by name and content, in the order of their names; `None` if there is an error among the

@@ -154,8 +154,10 @@ pub fn read_request(packet: &[u8]) -> Result<(u32, Request<'_>), WireError> {
             Request::Unknown { kind }
         }
     };
-    // REALPATH may carry fields of later drafts that version 3 servers ignore; for all else, the end is the end.
-    if !matches!(request, Request::RealPath { .. }) {
+    // REALPATH may carry fields of later drafts that version 3 servers ignore. WRITE may carry the unused rest of the
+    // sender's buffer: pkg/sftp up to 1.13.5, and with it rclone 1.60 of Debian 12, sends a whole buffer whatever the
+    // length of the data in it. For all else, the end is the end.
+    if !matches!(request, Request::RealPath { .. } | Request::Write { .. }) {
         r.end()?;
     }
     Ok((id, request))
@@ -201,6 +203,17 @@ mod tests {
         let (id, request) = read_request(&p).unwrap();
         assert_eq!(id, 7);
         assert_eq!(request, Request::Write { handle: &[0, 0, 0, 1], offset: 1 << 40, data: b"data" });
+    }
+
+    #[test]
+    fn a_write_with_the_rest_of_its_buffer_is_only_its_data() {
+        let p = packet(6, 7, |p| {
+            p.put_string(&[0, 0, 0, 1]);
+            p.put_u64(0);
+            p.put_string(b"data");
+            p.extend_from_slice(&[0; 100]);
+        });
+        assert!(matches!(read_request(&p), Ok((7, Request::Write { data: b"data", .. }))));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::process::Command;
 use crate::run::{Ran, run};
 use crate::site::{SEALDROP, Site, content};
 
-const COMMANDS: [&str; 14] = [
-    "serve", "demo", "init", "check", "status", "drops", "receipts", "audit", "sweep", "keygen", "seal", "open",
-    "verify", "reload",
+const COMMANDS: [&str; 15] = [
+    "serve", "demo", "init", "check", "status", "drops", "receipts", "audit", "sweep", "passwd", "keygen", "seal",
+    "open", "verify", "reload",
 ];
 
 fn sealdrop(words: &[&str]) -> Ran {
@@ -32,7 +32,7 @@ fn every_command_is_in_the_help_and_in_the_documentation() {
 
 #[test]
 fn exit_codes_tell_a_failure_a_wrong_command_line_and_an_absent_daemon_apart() {
-    let site = Site::prepared("");
+    let site = Site::prepared();
     assert_eq!(sealdrop(&["--version"]).status.code(), Some(0));
     sealdrop(&["nonsense"]).fails_with(2);
     sealdrop(&["sweep", "--now", "yesterday"]).fails_with(2);

@@ -22,7 +22,7 @@ fn a_killed_session_takes_no_other_along() {
     victims.into_iter().for_each(crate::site::kill_hard);
     assert!(!let_it_close(victim));
     assert!(let_it_close(other), "the other session heard OK");
-    assert_eq!(site.recipient(RADIOLOGY).list("/inbox/partner"), ["other.dcm"]);
+    assert_eq!(site.recipient(RADIOLOGY).delivered(), ["other.dcm"]);
     site.partner().put(&site.file("next.dcm", b"next"), "/radiology/next.dcm");
 }
 
@@ -66,7 +66,7 @@ fn acknowledged_before(site: &Site, kill: impl FnOnce(&Site), wanted: usize) -> 
 
 #[track_caller]
 fn assert_all_there(site: &Site, names: &[String]) {
-    let delivered = site.recipient(RADIOLOGY).list("/inbox/partner");
+    let delivered = site.recipient(RADIOLOGY).delivered();
     for name in names {
         assert!(delivered.contains(name), "{name} was acknowledged and is not delivered");
         assert!(!site.events_of("upload-committed", name).is_empty(), "{name} was acknowledged and is not in the log");
@@ -145,7 +145,7 @@ fn an_orderly_stop_lets_a_transfer_finish() {
     assert!(let_it_close(client), "what was being pushed when the stop came is finished");
     assert!(site.wait_for_end().success());
     site.start().unwrap();
-    assert_eq!(site.recipient(RADIOLOGY).list("/inbox/partner"), ["last.dcm"]);
+    assert_eq!(site.recipient(RADIOLOGY).delivered(), ["last.dcm"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn a_sealed_recipient_opens_its_drop_offline_with_its_identity_alone() {
     let mut site = Site::new();
     let bytes = content("for the lab ", 500_000);
     site.partner().put(&site.file("a.dcm", &bytes), "/lab/a.dcm");
-    assert_eq!(site.recipient(LAB).list("/inbox/partner"), ["a.dcm.sealed"]);
+    assert_eq!(site.recipient(LAB).delivered(), ["a.dcm.sealed"]);
     let sealed = site.recipient(LAB).get("/inbox/partner/a.dcm.sealed");
     site.file("a.sealed", &sealed);
     site.signal(nix::sys::signal::Signal::SIGTERM);
@@ -118,7 +118,7 @@ fn a_second_version_of_a_drop_does_not_take_the_first_away_silently() {
     let site = Site::new();
     site.partner().put(&site.file("one.dcm", b"first version"), "/radiology/v.dcm");
     site.partner().put(&site.file("two.dcm", b"second version"), "/radiology/v.dcm");
-    let inbox = site.recipient(RADIOLOGY).list("/inbox/partner");
+    let inbox = site.recipient(RADIOLOGY).delivered();
     let contents: Vec<Vec<u8>> =
         inbox.iter().map(|name| site.recipient(RADIOLOGY).get(&format!("/inbox/partner/{name}"))).collect();
     assert!(contents.contains(&b"second version".to_vec()), "{inbox:?}");

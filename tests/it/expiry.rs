@@ -100,7 +100,7 @@ fn expiry_survives_a_crash_right_after_it() {
 
 #[test]
 fn the_clock_cannot_be_moved_where_the_configuration_does_not_say_so() {
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     let config = fs::read_to_string(site.place().config()).unwrap();
     fs::write(site.place().config(), config.replace("test_clock = true", "test_clock = false")).unwrap();
     site.start().unwrap();

@@ -10,7 +10,7 @@ fn a_drop_cannot_be_read_back() {
     site.partner().put(&site.file("a.dcm", b"secret"), "/radiology/a.dcm");
     site.partner().sftp("get /radiology/a.dcm back").fails();
     assert!(!site.work().join("back").exists());
-    assert!(!site.events_of("operation-refused", "/radiology/a.dcm").is_empty(), "a refusal is in the log");
+    assert!(!site.refusals("/radiology/a.dcm").is_empty(), "a refusal is in the log");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn assert_failure(failure: &Failure, words: &[&str]) {
 
 #[test]
 fn a_bad_policy_is_shown_with_its_line_and_stops_the_start() {
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     let path = site.place().policy("partner");
     let policy = fs::read_to_string(&path).unwrap();
     fs::write(&path, policy.replacen("kind = \"drop\"", "kind = \"dorp\"", 1)).unwrap();
@@ -55,7 +55,7 @@ fn a_bad_policy_is_shown_with_its_line_and_stops_the_start() {
 
 #[test]
 fn an_unknown_key_is_refused_with_a_suggestion() {
-    let site = Site::prepared("");
+    let site = Site::prepared();
     let path = site.place().policy("partner");
     let policy = fs::read_to_string(&path).unwrap();
     fs::write(&path, policy.replacen("expire = ", "expires = ", 1)).unwrap();
@@ -74,7 +74,7 @@ fn a_missing_configuration_is_named() {
 #[test]
 fn a_missing_key_is_named_and_none_is_made_in_its_place() {
     for key in ["root", "receipt", "host_ed25519"] {
-        let site = Site::prepared("");
+        let site = Site::prepared();
         let path = site.place().state().join("keys").join(key);
         fs::remove_file(&path).unwrap();
         assert_told(&serve(&site), &[&path.display().to_string()]);
@@ -84,7 +84,7 @@ fn a_missing_key_is_named_and_none_is_made_in_its_place() {
 
 #[test]
 fn a_key_that_others_can_read_stops_the_start() {
-    let site = Site::prepared("");
+    let site = Site::prepared();
     let path = site.place().state().join("keys/root");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     assert_told(&serve(&site), &[&path.display().to_string()]);
@@ -92,7 +92,7 @@ fn a_key_that_others_can_read_stops_the_start() {
 
 #[test]
 fn a_taken_port_is_named_and_nothing_is_changed() {
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     let before = site.snapshot("");
     let taken = std::net::TcpListener::bind(site.place().listen()).unwrap();
     let said = serve(&site);
@@ -121,14 +121,14 @@ fn a_state_directory_of_another_owner_is_refused() {
         eprintln!("skipped: only root can give a directory away");
         return;
     }
-    let site = Site::prepared("");
+    let site = Site::prepared();
     std::os::unix::fs::chown(site.place().state(), Some(65534), Some(65534)).unwrap();
     assert_told(&serve(&site), &[&site.place().state().display().to_string()]);
 }
 
 #[test]
 fn a_state_directory_that_was_never_made_or_is_newer_is_refused() {
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     let version = site.place().state().join("version");
     let text = fs::read_to_string(&version).unwrap();
     fs::write(&version, "sealdrop state 999\n").unwrap();
@@ -143,7 +143,7 @@ fn a_state_directory_that_was_never_made_or_is_newer_is_refused() {
 
 #[test]
 fn a_daemon_that_does_not_start_says_why_to_whoever_started_it() {
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     fs::remove_file(site.place().state().join("keys/root")).unwrap();
     assert_failure(&site.start().unwrap_err(), &["keys/root"]);
 }
@@ -154,14 +154,14 @@ fn a_full_disk_refuses_uploads_and_loses_nothing() {
         eprintln!("skipped: only root can mount a small file system");
         return;
     }
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     let Some(small) = SmallDisk::under(&site) else { return };
     site.start().expect("the daemon starts on a small disk");
     let kept = content("kept ", 300_000);
     site.partner().put(&site.file("kept.dcm", &kept), "/radiology/kept.dcm");
     let large = site.file("large.dcm", &content("too large for this disk ", 64 << 20));
     site.partner().sftp(format!("put {} /radiology/large.dcm", large.display())).fails();
-    assert!(!site.recipient("radiology").list("/inbox/partner").contains(&"large.dcm".to_owned()));
+    assert!(!site.recipient("radiology").delivered().contains(&"large.dcm".to_owned()));
     assert!(site.recipient("radiology").get("/inbox/partner/kept.dcm") == kept);
     site.partner().verified_receipt("/radiology/kept.dcm");
     site.partner().sftp("rm /radiology/large.dcm");

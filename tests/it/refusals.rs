@@ -14,7 +14,7 @@ fn there_is_no_shell_and_no_command() {
     }
     site.partner().ssh(&["-tt"], &[]).fails();
     site.partner().ssh(&["-s"], &["netconf"]).fails();
-    assert!(!site.events_of("operation-refused", "").is_empty(), "a refusal is in the log");
+    assert!(!site.refusals("").is_empty(), "a refusal is in the log");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn links_of_either_kind_are_refused() {
 
 #[test]
 fn what_policy_does_not_accept_is_refused_and_not_there() {
-    let mut site = Site::prepared("");
+    let mut site = Site::prepared();
     let path = site.place().policy("partner");
     let policy = std::fs::read_to_string(&path).unwrap();
     let narrow =
@@ -87,7 +87,7 @@ fn what_policy_does_not_accept_is_refused_and_not_there() {
     assert!(site.recipient("radiology").sftp("ls /inbox/partner/large.dcm").status.code() != Some(0));
     assert!(site.state_contains(b"too large").is_empty());
     partner.put(&site.file("ok.dcm", b"fine"), "/radiology/ok.dcm");
-    assert!(!site.events_of("upload-refused", "/radiology/virus.exe").is_empty());
+    assert!(!site.refusals("/radiology/virus.exe").is_empty());
 }
 
 #[test]

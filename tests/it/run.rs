@@ -29,7 +29,7 @@ pub fn run(command: Command, input: &[u8]) -> Ran {
 }
 
 /// Starts `command` under the time limit, with all three streams piped.
-pub fn start(command: Command) -> Child {
+fn start(command: Command) -> Child {
     let mut limited = Command::new("timeout");
     limited.args(["--kill-after=5", SECONDS_MAX]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -50,7 +50,7 @@ pub fn start(command: Command) -> Child {
         .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"))
 }
 
-pub fn finish(line: String, child: Child) -> Ran {
+fn finish(line: String, child: Child) -> Ran {
     let output = child.wait_with_output().expect("the program's output");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Ran { line, status: output.status, stdout: output.stdout, stderr }

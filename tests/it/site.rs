@@ -39,17 +39,12 @@ pub struct Site {
 impl Site {
     /// A running server with a partner, a managed recipient `radiology` and a sealed one, `lab`.
     pub fn new() -> Self {
-        Self::prepared("").started()
-    }
-
-    /// The same with more lines in `sealdrop.toml`.
-    pub fn with(settings: &str) -> Self {
-        Self::prepared(settings).started()
+        Self::prepared().started()
     }
 
     /// The same, run by an ordinary user; by this process's own if that is not root.
     pub fn unprivileged() -> Self {
-        let mut site = Self::prepared("");
+        let mut site = Self::prepared();
         if nix::unistd::geteuid().is_root() {
             site.demoted = true;
             site.under = ["setpriv", &format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]
@@ -67,15 +62,15 @@ impl Site {
 
     /// The same, run by another program that executes it.
     pub fn under(words: &[&str]) -> Self {
-        let mut site = Self::prepared("");
+        let mut site = Self::prepared();
         site.under = words.iter().map(|word| (*word).to_owned()).collect();
         site.started()
     }
 
     /// Everything made, nothing started.
-    pub fn prepared(settings: &str) -> Self {
+    pub fn prepared() -> Self {
         let dir = tempfile::Builder::new().prefix("sealdrop-it-").tempdir().expect("a temporary directory");
-        let place = Place::make(dir.path(), own_address(), settings).expect("the demo's place");
+        let place = Place::make(dir.path(), own_address(), "").expect("the demo's place");
         fs::create_dir(dir.path().join("work")).expect("a work directory");
         Self { place, daemon: None, demoted: false, under: Vec::new(), dir }
     }
@@ -159,6 +154,16 @@ impl Site {
         let mut events = self.events();
         events.retain(|event| {
             event["kind"] == kind && (path.is_empty() || event["path"].as_str().is_some_and(|p| p.ends_with(path)))
+        });
+        events
+    }
+
+    /// Refused operations whose path ends so.
+    pub fn refusals(&self, path: &str) -> Vec<Value> {
+        let mut events = self.events();
+        events.retain(|event| {
+            event["outcome"] == "refused"
+                && (path.is_empty() || event["path"].as_str().is_some_and(|p| p.ends_with(path)))
         });
         events
     }

@@ -17,10 +17,30 @@ fn sources(dir: &str) -> Vec<(String, String)> {
     named.collect()
 }
 
-/// Lines outside comments, with their numbers, up to the file's tests.
+/// Lines outside comments, with their numbers, up to the file's own tests.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+    let product = text.split("\nmod tests {").next().unwrap_or("");
     product.lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// Files that are compiled for tests only: modules declared below `#[cfg(test)]`, and all that is in a `tests` folder.
+fn is_test(file: &str) -> bool {
+    let path = Path::new(file);
+    if path.components().any(|part| part.as_os_str() == "tests") || file.ends_with("/tests.rs") {
+        return true;
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else {
+        return false;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let parents = [root.join(folder).join("mod.rs"), root.join(folder).with_extension("rs")];
+    parents.iter().filter_map(|parent| fs::read_to_string(parent).ok()).any(|text| {
+        let lines: Vec<&str> = text.lines().collect();
+        lines.windows(2).any(|two| {
+            two[0] == "#[cfg(test)]"
+                && two[1].trim_start_matches("pub ").trim_start_matches("pub(crate) ") == format!("mod {name};")
+        })
+    })
 }
 
 /// The parts in the order of `src/lib.rs`: each may use those of a lower rank, and roles never each other.
@@ -262,7 +282,7 @@ fn document(path: &str) -> String {
 #[track_caller]
 fn refuse(dirs: &[&str], wrong: impl Fn(&str, &str) -> bool) {
     let mut found = Vec::new();
-    for (file, text) in dirs.iter().flat_map(|dir| sources(dir)) {
+    for (file, text) in dirs.iter().flat_map(|dir| sources(dir)).filter(|(file, _)| !is_test(file)) {
         for (n, line) in code(&text) {
             if wrong(&file, line) {
                 found.push(format!("{file}:{n}: {}", line.trim()));

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use sealdrop::cli::demo::place::SERVER;
 
-use crate::run::{self, Ran, run};
+use crate::run::{Ran, run};
 use crate::site::Site;
 
 #[derive(Clone, Copy)]
@@ -26,17 +26,12 @@ impl<'a> User<'a> {
     pub fn sftp(&self, batch: impl AsRef<[u8]>) -> Ran {
         let mut input = batch.as_ref().to_vec();
         input.push(b'\n');
-        run(self.sftp_command(&[]), &input)
+        run(self.sftp_command(), &input)
     }
 
-    /// An `sftp` that is still at it: its batch is written to it by the caller.
-    pub fn sftp_started(&self, options: &[&str]) -> Child {
-        run::start(self.sftp_command(options))
-    }
-
-    fn sftp_command(&self, options: &[&str]) -> Command {
+    fn sftp_command(&self) -> Command {
         let mut command = Command::new("sftp");
-        command.args(["-b", "-"]).args(options).args(self.ssh_options()).arg(self.target());
+        command.args(["-b", "-"]).args(self.ssh_options()).arg(self.target());
         command.current_dir(self.site.work());
         command
     }
@@ -61,6 +56,16 @@ impl<'a> User<'a> {
         let listing = self.sftp(format!("ls -1 {}", quoted(Path::new(remote)))).ok();
         let names = listing.lines().filter(|line| !line.starts_with("sftp>"));
         names.map(|line| line.rsplit('/').next().unwrap_or(line).trim_end().to_owned()).collect()
+    }
+
+    /// Names delivered to this recipient by the partner; none before the first.
+    #[track_caller]
+    pub fn delivered(&self) -> Vec<String> {
+        if self.list("/inbox").iter().any(|sender| sender == "partner") {
+            self.list("/inbox/partner")
+        } else {
+            Vec::new()
+        }
     }
 
     /// OpenSSH's `scp`, in its SFTP mode.

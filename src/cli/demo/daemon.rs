@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -41,6 +42,8 @@ impl Daemon {
             _ => {}
         }
         let reports = UnixDatagram::bind(&reports_at).map_err(cannot)?;
+        // The daemon may run as another account than this process; `dir` says who gets near.
+        fs::set_permissions(&reports_at, fs::Permissions::from_mode(0o666)).map_err(cannot)?;
         reports.set_read_timeout(Some(START_MAX)).map_err(cannot)?;
         let log_file = File::options().create(true).append(true).open(log).map_err(cannot)?;
         let log_start = log_file.metadata().map_err(cannot)?.len();
