@@ -404,3 +404,87 @@ fn a_closed_ledger_says_so() {
     ledger.close();
     assert!(matches!(other.commit(event(Kind::Listed)), Err(LedgerError::Stopped)));
 }
+
+/// A step of a random life, chosen by three numbers.
+fn random_write(what: u8, n: u8, other: u8) -> Write {
+    let drop = DropId([n; 16]);
+    let at = noon();
+    let states = [
+        DropState::Live,
+        DropState::Held,
+        DropState::Expiring { since: at },
+        DropState::Expired { at },
+        DropState::Removed { at },
+        DropState::Superseded { at },
+    ];
+    match what {
+        0..=5 => Write::State { drop, to: states[usize::from(what)] },
+        6 => {
+            Write::Expires { drop, expires: (other > 2).then_some(Time(u64::from(other))), bucket: Some(other.into()) }
+        }
+        7 => Write::FolderMoved { user: user("acme"), from: path("/radiology"), to: path(&format!("/r{other}")) },
+        8 => Write::FolderMoved { user: user("acme"), from: path(&format!("/r{other}")), to: path("/radiology") },
+        9 => Write::Unlinked { drop, user: user("radiology"), path: path(&format!("/inbox/acme/{n}.dcm")), at },
+        10 => Write::PickedUp { drop, user: user("radiology"), at },
+        _ => Write::Drop(drop_number(n)),
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 12, ..Default::default() })]
+    #[test]
+    fn indexes_follow_from_the_records_whatever_happened(
+        steps in proptest::collection::vec((0..16_u8, 1..6_u8, 0..6_u8), 1..60)
+    ) {
+        let site = Site::new();
+        let ledger = site.open();
+        let answers: Vec<_> = steps
+            .into_iter()
+            .map(|(what, n, other)| {
+                let mut batch = event(Kind::AdminCommand);
+                batch.writes.push(random_write(what, n, other));
+                ledger.submit(batch)
+            })
+            .collect();
+        // Many are refused; what matters is what the others leave.
+        answers.into_iter().for_each(|answer| drop(answer.blocking_recv().unwrap()));
+
+        let check = |ledger: &Ledger| {
+            let records = ledger.drops(None, 100).unwrap();
+            let with_bytes: Vec<_> = records.iter().filter(|record| record.state.holds_bytes()).collect();
+            let bytes = with_bytes.iter().map(|record| record.size).sum();
+            let usage = Usage { bytes, files: with_bytes.len() as u64 };
+            assert_eq!(ledger.usage(&user("acme")).unwrap(), usage);
+            assert_eq!(ledger.live_drops().unwrap(), usage.files);
+            for bucket in 0..150 {
+                let needed = with_bytes.iter().filter(|record| record.bucket == Some(bucket)).count() as u64;
+                assert_eq!(ledger.live_in_bucket(bucket).unwrap(), needed, "bucket {bucket}");
+            }
+            let begun = |record: &DropRecord| matches!(record.state, DropState::Expiring { .. });
+            let mut due: Vec<_> = records
+                .iter()
+                .filter(|record| begun(record) || record.state == DropState::Live && record.expires.is_some())
+                .map(|record| (if begun(record) { None } else { record.expires }, record.drop))
+                .collect();
+            due.sort();
+            let listed: Vec<_> = ledger.due(Time(u64::MAX), 100).unwrap().iter().map(|record| record.drop).collect();
+            assert_eq!(listed, due.into_iter().map(|(_, drop)| drop).collect::<Vec<_>>());
+            for record in &records {
+                let found = ledger.drop_at(&record.sender, &record.path).unwrap().map(|found| found.drop);
+                assert_eq!(found == Some(record.drop), record.state.has_paths(), "{record:?}");
+                let inbox = &record.deliveries[0];
+                let found = ledger.drop_at(&inbox.user, &inbox.path).unwrap().map(|found| found.drop);
+                let there = record.state.has_paths() && inbox.unlinked.is_none();
+                assert_eq!(found == Some(record.drop), there, "{record:?}");
+            }
+        };
+        check(&ledger);
+        let before = everything(&ledger);
+        ledger.close();
+        // And the journal alone gives the same.
+        std::fs::remove_dir_all(site.dir().join("live")).unwrap();
+        let (ledger, _) = open(&site.dir(), options()).unwrap();
+        check(&ledger);
+        assert_eq!(everything(&ledger), before);
+    }
+}
