@@ -8,10 +8,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::ballast::Ballast;
 use super::bring_up::{Part, Probe, bring_up, check, probe};
-use super::database::{Applied, Database, DatabaseError, Fault};
+use super::database::{Applied, Database, DatabaseError, Fault, PATIENCE};
 use super::frame::{FrameError, SegmentHead, genesis};
 use super::journal::{Journal, JournalError, Scan};
 use super::live::Refusal;
@@ -252,10 +253,14 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let failed = |source| OpenError::Io { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse),
-        Err(fs::TryLockError::Error(e)) => Err(failed(e)),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 200),
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse),
+            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
     }
 }
 
