@@ -19,13 +19,14 @@ pub async fn list(
     path: VirtualPath,
     after: Option<String>,
 ) -> Result<Answer, Refusal> {
-    let _checked = keeper.permit(client, &Operation::List { path: &path })?;
+    let grant = keeper.permit(client, &Operation::List { path: &path })?;
     let dir = below_receipts(&path)?;
     let listing = keeper.ledger.receipts_under(&client.user, &dir, after.as_deref(), PAGE)?;
-    // A user without any receipt yet still has the folder.
+    // A folder nothing was received in yet has its place here all the same.
+    let empty = grant.user().folders.iter().any(|folder| folder.path.below(&dir).is_some());
     let listing = match listing {
         Some(listing) => listing,
-        None if dir.is_root() => crate::ledger::ReceiptListing::default(),
+        None if dir.is_root() || empty => crate::ledger::ReceiptListing::default(),
         None => return Err(Refusal::not_there("no receipts there")),
     };
     let page = listing
