@@ -139,8 +139,13 @@ pub const NOT_IN_JAIL: &[(&str, Attempt)] = &[
 ];
 
 /// What a stranger needs.
-pub const NEEDED_ON_PORCH: &[(&str, Attempt)] =
-    &[("talk to its client", talk), ("draw randomness", |_| random()), ("build an event loop", |_| event_loop())];
+pub const NEEDED_ON_PORCH: &[(&str, Attempt)] = &[
+    ("talk to its client", talk),
+    ("draw randomness", |_| random()),
+    ("build an event loop", |_| event_loop()),
+    ("set its connection's options", options),
+    ("keep keys out of swap", |_| lock_memory()),
+];
 
 /// What an admitted session needs.
 pub const NEEDED_IN_JAIL: &[(&str, Attempt)] = &[
@@ -151,6 +156,7 @@ pub const NEEDED_IN_JAIL: &[(&str, Attempt)] = &[
     ("resolve a path beneath its root", |_| beneath()),
     ("stage a file: create, write, rewrite, cut, lock, sync, rename, remove", |_| stage()),
     ("run a helper thread", |_| thread()),
+    ("keep keys out of swap", |_| lock_memory()),
     ("use much memory", |_| memory()),
 ];
 
@@ -261,6 +267,26 @@ fn talk(surroundings: &Surroundings) -> io::Result<()> {
 fn random() -> io::Result<()> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(io::Error::other)
+}
+
+fn options(surroundings: &Surroundings) -> io::Result<()> {
+    let (tcp, value) = (libc::IPPROTO_TCP, 20u32);
+    let options = [(libc::SOL_SOCKET, libc::SO_KEEPALIVE), (tcp, libc::TCP_NODELAY), (tcp, libc::TCP_KEEPIDLE)]
+        .into_iter()
+        .chain([(tcp, libc::TCP_KEEPINTVL), (tcp, libc::TCP_KEEPCNT), (tcp, libc::TCP_USER_TIMEOUT)]);
+    for (level, name) in options {
+        let value = (&raw const value) as c_long;
+        call(libc::SYS_setsockopt, &[surroundings.connection.into(), level.into(), name.into(), value, 4])?;
+    }
+    Ok(())
+}
+
+/// The SSH library locks each buffer that holds keys, and unlocks it before it is freed.
+fn lock_memory() -> io::Result<()> {
+    let page = vec![1u8; 4096];
+    let at = page.as_ptr() as c_long;
+    call(libc::SYS_mlock, &[at, 4096])?;
+    call(libc::SYS_munlock, &[at, 4096])
 }
 
 fn event_loop() -> io::Result<()> {

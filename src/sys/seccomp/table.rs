@@ -122,7 +122,7 @@ pub const ALLOWED: &[Row] = rows! {
     Jail "keys and nonces come from the kernel's generator": [SYS_getrandom];
     Jail "the allocator's memory, stacks of threads; never executable":
         [SYS_mmap(arg(2, Is::Without(PROT_EXEC))), SYS_mprotect(arg(2, Is::Without(PROT_EXEC))), SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk];
-    Jail "the SSH library keeps its keys out of swap": [SYS_mlock, SYS_munlock];
+    Jail "the SSH library keeps its keys out of swap, as far as RLIMIT_MEMLOCK lets it": [SYS_mlock, SYS_munlock];
     Jail "a helper thread for hash and seal: threads of this process, no other process":
         [SYS_clone(eq(0, THREAD)), SYS_rseq, SYS_set_robust_list, SYS_sched_getaffinity];
     Jail "looks absent, see ABSENT: the C library then falls back to clone, whose flags can be judged": [SYS_clone3];
