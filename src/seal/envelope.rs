@@ -4,7 +4,7 @@
 
 use super::aead::{NONCE_LEN, TAG_LEN, enseal, unseal};
 use super::keys::{Entropy, Kernel, expand};
-use super::recipient::WRAPPED_LEN;
+use super::wrap::WRAPPED_LEN;
 use super::{ENVELOPE_LEN, FileKey, Head, Identity, Kem, Recipient, SealError, ShredKey};
 
 /// Length and revision before the stanzas.

@@ -20,6 +20,7 @@ mod tests;
 mod trailer;
 #[cfg(test)]
 mod vectors;
+mod wrap;
 mod writer;
 
 pub use aead::{Aead, Reference, Ring, lock, unlock};
