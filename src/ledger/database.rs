@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ pub const META: usize = 0;
 const HEAD_KEY: &[u8] = b"head";
 /// How often the database was opened to be written.
 const OPENINGS_KEY: &[u8] = b"openings";
+
+/// How long a lock is waited for. Who waits has the ledger's own lock, or asks for it: what still holds one is a handle
+/// on its way out (sled's threads let go late) or a child between its fork and its exec.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a database holds of the journal. Written in the same transaction as what it speaks of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,16 +78,20 @@ impl Database {
     pub fn open(path: &Path, trees: &[&str], cache_bytes: u64) -> Result<Self, Fault> {
         let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
         remove_unfinished(path).map_err(Fault::Io)?;
-        // sled answers some damage with a panic; the ledger has a better answer.
-        let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, sled::Error> {
-            let db = config.open()?;
-            let trees = trees.iter().map(|name| db.open_tree(name)).collect::<Result<Vec<_>, _>>()?;
-            Ok((db, trees))
-        }));
-        let (db, trees) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(Fault::of(error)),
-            Err(panic) => return Err(Fault::Broken(panic_text(panic.as_ref()))),
+        let begun = Instant::now();
+        let (db, trees) = loop {
+            // sled answers some damage with a panic; the ledger has a better answer.
+            let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, sled::Error> {
+                let db = config.open()?;
+                let trees = trees.iter().map(|name| db.open_tree(name)).collect::<Result<Vec<_>, _>>()?;
+                Ok((db, trees))
+            }));
+            match opened {
+                Ok(Ok(opened)) => break opened,
+                Ok(Err(error)) if is_held(&error) && begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 200),
+                Ok(Err(error)) => return Err(Fault::of(error)),
+                Err(panic) => return Err(Fault::Broken(panic_text(panic.as_ref()))),
+            }
         };
         let file = File::open(path.join("db")).map_err(Fault::Io)?;
         durable::sync_tree(path).map_err(Fault::Io)?;
@@ -178,16 +187,22 @@ fn remove_unfinished(path: &Path) -> io::Result<()> {
 
 impl Fault {
     fn of(error: sled::Error) -> Self {
+        let held = is_held(&error);
         match error {
             sled::Error::Io(e) => match e.kind() {
                 // sled's own words for damage; `Other` is also its word for a held lock.
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Self::Broken(e.to_string()),
-                io::ErrorKind::Other if !e.to_string().contains("acquire lock") => Self::Broken(e.to_string()),
+                io::ErrorKind::Other if !held => Self::Broken(e.to_string()),
                 _ => Self::Io(e),
             },
             other => Self::Broken(other.to_string()),
         }
     }
+}
+
+/// sled has no kind of error of its own for this.
+fn is_held(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -11,9 +11,10 @@
 //! | `frame`, `journal` | the journal: its bytes, its files |
 //! | `database`, `live`, `month` | sled: one database, the live one, the months' |
 //! | [`merkle`], [`checkpoint`] | the log's tree and its proofs; its head, signed |
-//! | `recovery`, `ballast` | opening, after whatever happened |
+//! | `recovery`, `bring_up`, `ballast` | opening, after whatever happened |
 
 mod ballast;
+mod bring_up;
 pub mod checkpoint;
 mod committer;
 mod database;

@@ -8,14 +8,16 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::ballast::Ballast;
-use super::database::{Applied, Database, DatabaseError, Fault, Plan};
-use super::frame::{Frame, FrameError, SegmentHead, genesis};
+use super::bring_up::{Part, Probe, bring_up, check, probe};
+use super::database::{Applied, Database, DatabaseError, Fault, PATIENCE};
+use super::frame::{FrameError, SegmentHead, genesis};
 use super::journal::{Journal, JournalError, Scan};
-use super::live::{self, Refusal};
+use super::live::Refusal;
 use super::merkle::Frontier;
-use super::month::{self, Month, Start};
+use super::month::{Month, Start};
 use super::store::Options;
 use crate::sys::durable;
 
@@ -24,13 +26,6 @@ const LAYOUT: &str = "sealdrop ledger 1\n";
 
 /// What sled and the journal may need to open and to commit a few times.
 pub const ROOM_BYTES: u64 = 8 << 20;
-
-/// Caches: the live database is asked all the time, a month's hardly.
-const LIVE_CACHE: u64 = 64 << 20;
-const MONTH_CACHE: u64 = 32 << 20;
-
-/// How many frames one transaction takes when a database catches up.
-const REPLAY_STEP: usize = 256;
 
 /// What opening had to do beyond opening; each is worth an event and a line to the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,190 +239,6 @@ pub fn open_new(dir: &Path, month: Month) -> Result<Database, OpenError> {
     })
 }
 
-#[derive(Clone, Copy)]
-enum Part {
-    Live,
-    Month(Month),
-}
-
-impl Part {
-    fn name(self) -> String {
-        match self {
-            Self::Live => "live".to_owned(),
-            Self::Month(month) => month.database(),
-        }
-    }
-
-    fn trees(self) -> &'static [&'static str] {
-        match self {
-            Self::Live => live::TREES,
-            Self::Month(_) => month::TREES,
-        }
-    }
-
-    fn cache(self) -> u64 {
-        match self {
-            Self::Live => LIVE_CACHE,
-            Self::Month(_) => MONTH_CACHE,
-        }
-    }
-
-    /// What an empty database of this part has applied.
-    fn beginning(self, scan: &Scan) -> Result<Applied, OpenError> {
-        let first = scan.segments.first().ok_or(OpenError::JournalMissing)?;
-        let (log, hash, frames) = match self {
-            Self::Live if first.head.first > 0 => {
-                return Err(JournalError::Pruned { first: first.head.first, wanted: 0 }.into());
-            }
-            Self::Live => (&first.head.log, &first.head.previous, first.head.first),
-            Self::Month(month) => {
-                let (frames, _) = scan.frames_of(month.0).ok_or(OpenError::JournalMissing)?;
-                let (log, hash) = scan.log_before(month.0).ok_or(OpenError::JournalMissing)?;
-                (log, hash, frames)
-            }
-        };
-        Ok(Applied { ledger: first.head.ledger, frames, hash: *hash, log: log.clone() })
-    }
-}
-
-enum Probe {
-    /// It opened; what it holds, if it ever held anything.
-    Ready(Box<(Database, Option<Applied>)>),
-    Absent,
-    Broken(String),
-}
-
-impl Probe {
-    fn applied(&self) -> Option<&Applied> {
-        match self {
-            Self::Ready(ready) => ready.1.as_ref(),
-            _ => None,
-        }
-    }
-}
-
-fn probe(dir: &Path, part: Part, scan: &Scan, options: &Options) -> Result<Probe, OpenError> {
-    let path = dir.join(part.name());
-    if !path.join("db").exists() {
-        // A database that was never made, or whose making a crash cut short.
-        return Ok(if part.beginning(scan).is_ok_and(|beginning| beginning.frames == scan.next) {
-            Probe::Ready(Box::new((open_or_fail(&path, part, dir, options)?, None)))
-        } else {
-            Probe::Absent
-        });
-    }
-    match Database::open(&path, part.trees(), part.cache()) {
-        Ok(database) => match database.applied() {
-            Ok(applied) => Ok(Probe::Ready(Box::new((database, applied)))),
-            Err(e) => Ok(Probe::Broken(e.to_string())),
-        },
-        // On a full disk sled fails in many ways; none of them says that the files are bad.
-        Err(Fault::Broken(_)) if !has_room(dir, options, ROOM_BYTES / 4) => Err(OpenError::Full),
-        Err(Fault::Broken(why)) => Ok(Probe::Broken(why)),
-        Err(Fault::Io(e)) if e.kind() == io::ErrorKind::StorageFull => Err(OpenError::Full),
-        Err(Fault::Io(source)) => Err(OpenError::Io { path, source }),
-    }
-}
-
-fn open_or_fail(path: &Path, part: Part, dir: &Path, options: &Options) -> Result<Database, OpenError> {
-    Database::open(path, part.trees(), part.cache()).map_err(|fault| match fault {
-        _ if !has_room(dir, options, ROOM_BYTES / 4) => OpenError::Full,
-        Fault::Broken(why) => OpenError::Io { path: path.to_owned(), source: io::Error::other(why) },
-        Fault::Io(source) => OpenError::Io { path: path.to_owned(), source },
-    })
-}
-
-/// Holds what a database says it applied against the journal, of which `until` frames are its.
-fn check(name: &str, applied: &Applied, scan: &Scan, until: u64) -> Result<(), OpenError> {
-    if scan.segments.first().is_some_and(|segment| segment.head.ledger != applied.ledger) {
-        return Err(OpenError::Foreign(name.to_owned()));
-    }
-    if applied.frames > until {
-        let (database, held, written) = (name.to_owned(), applied.frames, until);
-        return Err(OpenError::Ahead { database, held, written });
-    }
-    if scan.hash_before(applied.frames)? == applied.hash { Ok(()) } else { Err(OpenError::Disagree(name.to_owned())) }
-}
-
-/// Brings a database to `until` frames: replays what it lacks, makes it anew if need be.
-fn bring_up(
-    dir: &Path,
-    part: Part,
-    probe: Probe,
-    scan: &Scan,
-    until: u64,
-    found: &mut Vec<Recovery>,
-) -> Result<(Database, Applied), OpenError> {
-    let path = dir.join(part.name());
-    let beginning = part.beginning(scan);
-    let (database, mut applied, broken) = match probe {
-        Probe::Ready(ready) => {
-            let (database, applied) = *ready;
-            (database, applied.map_or(beginning, Ok)?, None)
-        }
-        Probe::Absent => {
-            let applied = beginning?;
-            (
-                open_or_fail(&path, part, dir, &Options::default())?,
-                applied,
-                Some(("its files were gone".to_owned(), None)),
-            )
-        }
-        Probe::Broken(why) => {
-            let applied = beginning?;
-            let aside = move_aside(dir, &part.name()).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-            (open_or_fail(&path, part, dir, &Options::default())?, applied, Some((why, Some(aside))))
-        }
-    };
-    let batches = until.saturating_sub(applied.frames);
-    replay(&database, part, scan, &mut applied, until)?;
-    match broken {
-        Some((why, aside)) => found.push(Recovery::Rebuilt { database: part.name(), why, aside, batches }),
-        None if batches > 0 => found.push(Recovery::Replayed { database: part.name(), batches }),
-        None => {}
-    }
-    Ok((database, applied))
-}
-
-/// Applies the frames from `applied.frames` up to `until`, durably.
-fn replay(database: &Database, part: Part, scan: &Scan, applied: &mut Applied, until: u64) -> Result<(), OpenError> {
-    let mut step = Vec::with_capacity(REPLAY_STEP);
-    scan.read(applied.frames, until, |head, frame| {
-        step.push((Month(head.month), frame));
-        if step.len() == REPLAY_STEP { replay_step(database, part, applied, &mut step) } else { Ok(()) }
-    })?;
-    replay_step(database, part, applied, &mut step)?;
-    Ok(database.flush()?)
-}
-
-fn replay_step(
-    database: &Database,
-    part: Part,
-    applied: &mut Applied,
-    step: &mut Vec<(Month, Frame)>,
-) -> Result<(), OpenError> {
-    let mut plan = Plan::on(database);
-    for (month, frame) in step.drain(..) {
-        if frame.entry.first_event != applied.log.size() {
-            return Err(OpenError::JournalDamaged { frame: frame.number, why: FrameError::Unlinked });
-        }
-        match part {
-            Part::Live => {
-                live::apply(&mut plan, &frame.entry, month.0)
-                    .map_err(|source| OpenError::Replay { frame: frame.number, source: Box::new(source) })?;
-                for event in &frame.entry.events {
-                    applied.log.push(super::merkle::leaf_hash(event.as_bytes()));
-                }
-            }
-            Part::Month(_) => month::apply(&mut plan, &frame.entry, &mut applied.log)?,
-        }
-        plan.keep();
-        (applied.frames, applied.hash) = (frame.number + 1, frame.hash);
-    }
-    database.apply(&plan.finish(applied)?)?;
-    Ok(())
-}
-
 /// Whether the directory was made just now.
 fn make_dir(dir: &Path) -> io::Result<bool> {
     let is_new = !dir.exists();
@@ -442,10 +253,14 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let failed = |source| OpenError::Io { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse),
-        Err(fs::TryLockError::Error(e)) => Err(failed(e)),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 200),
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse),
+            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
     }
 }
 
@@ -469,19 +284,7 @@ fn write_layout(dir: &Path) -> io::Result<()> {
     durable::sync_dir(dir)
 }
 
-fn move_aside(dir: &Path, name: &str) -> io::Result<String> {
-    for number in 1.. {
-        let aside = format!("{name}.broken-{number}");
-        if !dir.join(&aside).exists() {
-            fs::rename(dir.join(name), dir.join(&aside))?;
-            durable::sync_dir(dir)?;
-            return Ok(aside);
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
 /// An unknown amount of room is taken for enough: what needs it will say.
-fn has_room(dir: &Path, options: &Options, bytes: u64) -> bool {
+pub fn has_room(dir: &Path, options: &Options, bytes: u64) -> bool {
     (options.free_bytes)(dir).map_or(true, |free| free >= bytes)
 }

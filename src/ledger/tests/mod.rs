@@ -3,6 +3,8 @@
 
 mod crash;
 mod keygen;
+mod listing;
+mod lives;
 mod months;
 mod tamper;
 
@@ -243,150 +245,6 @@ fn batches_of_one_group_see_each_other() {
     assert_eq!(ledger.usage(&user("acme")).unwrap(), Usage::default());
     assert_eq!(ledger.due(Time(u64::MAX), 100).unwrap(), vec![]);
     assert_eq!(ledger.live_drops().unwrap(), 0);
-}
-
-#[test]
-fn drops_come_due_in_the_order_of_their_expiry_and_begun_destructions_first() {
-    let site = Site::new();
-    let ledger = site.open();
-    for n in [5, 2, 9, 4] {
-        ledger.commit(upload(drop_number(n))).unwrap();
-    }
-    let due = |days: u32| -> Vec<u8> {
-        ledger.due(noon().plus(DAY * days), 100).unwrap().iter().map(|record| record.drop.0[0]).collect()
-    };
-    assert_eq!(due(1), [0; 0]);
-    assert_eq!(due(5), [2, 4, 5]);
-    ledger.commit(state(9, DropState::Expiring { since: noon() })).unwrap();
-    assert_eq!(due(0), [9]);
-    assert_eq!(due(4), [9, 2, 4]);
-    ledger.commit(state(4, DropState::Held)).unwrap();
-    assert_eq!(due(5), [9, 2, 5]);
-    let mut hold = event(Kind::Released);
-    hold.writes.push(Write::Expires { drop: DropId([2; 16]), expires: None, bucket: Some(7 * 24) });
-    ledger.commit(hold).unwrap();
-    assert_eq!(due(5), [9, 5]);
-    assert_eq!(ledger.live_in_bucket(2 * 24).unwrap(), 0);
-    assert_eq!(ledger.live_in_bucket(7 * 24).unwrap(), 1);
-}
-
-#[test]
-fn a_drop_expires_exactly_once_and_frees_its_sender_and_its_bucket() {
-    let site = Site::new();
-    let ledger = site.open();
-    ledger.commit(upload(drop_number(1))).unwrap();
-    assert_eq!(ledger.live_in_bucket(24).unwrap(), 1);
-    assert!(ledger.commit(state(1, DropState::Expired { at: noon() })).is_err(), "not before it is expiring");
-    ledger.commit(state(1, DropState::Expiring { since: noon() })).unwrap();
-    assert_eq!(ledger.drop_at(&user("acme"), &path("/radiology/1.dcm")).unwrap(), None);
-    assert_eq!(ledger.live_in_bucket(24).unwrap(), 1, "its files may still be there");
-    assert!(ledger.commit(state(1, DropState::Expiring { since: noon() })).is_err());
-    ledger.commit(state(1, DropState::Expired { at: noon() })).unwrap();
-    let size = ledger.head().size;
-    assert!(ledger.commit(state(1, DropState::Expired { at: noon() })).is_err());
-    assert_eq!(ledger.head().size, size, "and its event was not recorded again");
-    assert_eq!(ledger.live_in_bucket(24).unwrap(), 0);
-    assert_eq!(ledger.usage(&user("acme")).unwrap(), Usage::default());
-    assert!(ledger.receipt(&ReceiptId([1; 16])).unwrap().is_some(), "the receipt stays");
-}
-
-#[test]
-fn entries_follow_renames_and_removals_of_one_side_only() {
-    let site = Site::new();
-    let ledger = site.open();
-    ledger.commit(upload(drop_number(1))).unwrap();
-    ledger.commit(upload(drop_number(2))).unwrap();
-    let mut batch = event(Kind::Renamed);
-    let moved = |from: &str, to: &str| Write::FolderMoved { user: user("acme"), from: path(from), to: path(to) };
-    batch.writes.push(moved("/radiology", "/old/radiology"));
-    batch.writes.push(Write::Moved {
-        drop: DropId([1; 16]),
-        user: user("radiology"),
-        from: path("/inbox/acme/1.dcm"),
-        to: path("/inbox/acme/one.dcm"),
-    });
-    ledger.commit(batch).unwrap();
-    let at = |name: &str, place: &str| ledger.drop_at(&user(name), &path(place)).unwrap().map(|r| r.drop.0[0]);
-    assert_eq!(at("acme", "/radiology/1.dcm"), None);
-    assert_eq!(at("acme", "/old/radiology/1.dcm"), Some(1));
-    assert_eq!(at("acme", "/old/radiology/2.dcm"), Some(2));
-    assert_eq!(at("radiology", "/inbox/acme/one.dcm"), Some(1));
-    assert_eq!(at("radiology", "/inbox/acme/2.dcm"), Some(2));
-
-    let unlinked = |place: &str| {
-        let mut batch = event(Kind::Removed);
-        let (drop, user) = (DropId([1; 16]), user("acme"));
-        batch.writes.push(Write::Unlinked { drop, user, path: path(place), at: noon() });
-        batch
-    };
-    ledger.commit(unlinked("/old/radiology/1.dcm")).unwrap();
-    assert_eq!(at("acme", "/old/radiology/1.dcm"), None);
-    assert_eq!(at("radiology", "/inbox/acme/one.dcm"), Some(1), "the recipient keeps its own");
-    assert!(ledger.commit(unlinked("/old/radiology/1.dcm")).is_err());
-    // Another drop at a path an older one had: ending the older one does not hide it.
-    let mut third = drop_number(3);
-    third.path = path("/old/radiology/2.dcm");
-    ledger.commit(upload(third)).unwrap();
-    ledger.commit(state(2, DropState::Superseded { at: noon() })).unwrap();
-    assert_eq!(at("acme", "/old/radiology/2.dcm"), Some(3));
-}
-
-#[test]
-fn receipts_mirror_the_paths_they_were_sent_to_and_pages_go_on_anywhere() {
-    let site = Site::new();
-    let ledger = site.open();
-    let places = ["/r/b.dcm", "/r/a\\b", "/r/sub/x", "/r/sub.dcm", "/r/sub/y/z", "/other/q", "/r/ä\u{1}"];
-    for (n, place) in (1..).zip(places) {
-        let mut record = drop_number(n);
-        record.path = path(place);
-        ledger.commit(upload(record)).unwrap();
-    }
-    let acme = user("acme");
-    let all = |limit: usize| {
-        let (mut names, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let page = ledger.receipts_under(&acme, &path("/r"), after.as_deref(), limit).unwrap().unwrap();
-            // As a caller would that can only send the first entry of each page.
-            let taken = if limit == 1 { 1 } else { page.entries.len() };
-            let more = page.more || taken < page.entries.len();
-            for entry in page.entries.into_iter().take(taken) {
-                after = Some(if entry.folder { format!("{}/", entry.name) } else { entry.name.clone() });
-                names.push(entry.name);
-            }
-            if !more {
-                return names;
-            }
-        }
-    };
-    let mut expected = Vec::new();
-    for name in ["a\\\\b", "b.dcm", "sub.dcm", "sub", "ä\\x01"] {
-        if name == "sub" {
-            expected.push(name.to_owned());
-        } else {
-            expected.extend([".receipt", ".receipt.sig", ".content.sig"].map(|suffix| format!("{name}{suffix}")));
-        }
-    }
-    for limit in [1, 2, 3, 4, 100] {
-        assert_eq!(all(limit), expected, "pages of {limit}");
-    }
-    let root = ledger.receipts_under(&acme, &VirtualPath::root(), None, 9).unwrap().unwrap();
-    assert_eq!(
-        root.entries.iter().map(|e| (e.name.as_str(), e.folder)).collect::<Vec<_>>(),
-        [("other", true), ("r", true)]
-    );
-    assert_eq!(ledger.receipts_under(&acme, &path("/none"), None, 9).unwrap(), None);
-    assert_eq!(ledger.receipts_under(&user("b"), &VirtualPath::root(), None, 9).unwrap(), Some(Default::default()));
-
-    let (record, part) = ledger.receipt_file(&acme, &path("/r/sub/y/z.receipt.sig")).unwrap().unwrap();
-    assert_eq!((record.path, part), (path("/r/sub/y/z"), ReceiptPart::Signature));
-    assert!(part.of(&ledger.receipt(&record.id).unwrap().unwrap()).starts_with("-----BEGIN SSH SIGNATURE-----"));
-    for spelling in ["/r/a\\b.receipt", "/r/a\\\\b.receipt"] {
-        let (record, part) = ledger.receipt_file(&acme, &path(spelling)).unwrap().unwrap();
-        assert_eq!((record.path, part), (path("/r/a\\b"), ReceiptPart::Text));
-    }
-    for nothing in ["/r/sub", "/r/b.dcm", "/r/.receipt", "/r/none.receipt", "/"] {
-        assert!(ledger.receipt_file(&acme, &path(nothing)).unwrap().is_none(), "{nothing}");
-    }
 }
 
 #[test]
