@@ -17,7 +17,7 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
     let loaded = tokio::task::spawn_blocking(move || config::load(&config)).await;
     let loaded = match loaded {
         Ok(Ok(loaded)) => loaded,
-        Ok(Err(problems)) => return Err(refused(keeper, by, &problems.to_string()).await),
+        Ok(Err(problems)) => return Err(refused(keeper, by, &problems.summary()).await),
         Err(e) => return Err(refused(keeper, by, &e.to_string()).await),
     };
     if let Err(e) = prepare(keeper, &loaded.policy) {

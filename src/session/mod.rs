@@ -54,6 +54,9 @@ pub struct SessionSettings {
     pub server_id: String,
     /// From the first byte to admission; then the connection ends.
     pub login_grace: Duration,
+    /// Also offer MACs that are not encrypt-then-MAC, last and for AES-CTR alone: libssh2 before 1.11, and with it curl
+    /// of Debian 12, knows neither those nor an AEAD cipher.
+    pub old_macs: bool,
 }
 
 impl Default for SessionSettings {
@@ -61,6 +64,7 @@ impl Default for SessionSettings {
         Self {
             server_id: concat!("sealdrop_", env!("CARGO_PKG_VERSION")).to_owned(),
             login_grace: Duration::from_secs(120),
+            old_macs: false,
         }
     }
 }

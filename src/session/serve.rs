@@ -79,7 +79,7 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
     };
     let (admitted, mut admission) = watch::channel(None);
     let connection = Connection { porch: Some(Porch::new(keeper)), serving: None, admitted };
-    let config = Arc::new(transport::config(host_keys, &settings.server_id));
+    let config = Arc::new(transport::config(host_keys, &settings));
     let deadline = Instant::now() + settings.login_grace;
     let begun = tokio::time::timeout_at(deadline, russh::server::run_stream(config, stream, connection)).await;
     let mut running = match begun {

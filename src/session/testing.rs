@@ -102,7 +102,7 @@ impl Site {
     }
 
     fn session(dir: &Path, desk: &Arc<Mutex<Desk>>, release: &Arc<tokio::sync::Notify>) -> Arc<Shared> {
-        let folder = |name: &str, kind| FolderView { path: path(name), kind };
+        let folder = |name: &str, kind| FolderView { path: path(name), kind, sealed: false };
         let admission = Admission {
             user: "acme".parse().unwrap(),
             session: SessionId(7),
@@ -274,6 +274,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             id: ReceiptId([1; 16]),
             text: format!("receipt for {path}\n"),
             signature: "signature\n".to_owned(),
+            content_signature: "content signature\n".to_owned(),
         })),
         ToKeeper::Space { .. } => Answer::Space { total: 1 << 30, free: 1 << 20, files: 10, files_free: 5 },
         ToKeeper::Pulled { path, bytes, whole, .. } => {

@@ -12,6 +12,8 @@ use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, m
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 
+use super::SessionSettings;
+
 /// russh reads a packet in two steps, length and body; through this buffer 512 MiB take 7,500 system calls, not 34,000.
 const READ_BUFFER: usize = 256 * 1024;
 
@@ -45,6 +47,9 @@ const CIPHERS: &[cipher::Name] =
 
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
+/// With `old_macs`. They have no part in an AEAD cipher.
+const OLD_MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+
 /// Host keys we may have, and the users' signatures we announce (`server-sig-algs`). `ssh-rsa` is RSA with SHA-1.
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
@@ -62,12 +67,12 @@ pub fn accepts_user_key(algorithm: &Algorithm) -> bool {
     KEYS.contains(algorithm)
 }
 
-pub fn config(host_keys: Vec<PrivateKey>, server_id: &str) -> Config {
+pub fn config(host_keys: Vec<PrivateKey>, settings: &SessionSettings) -> Config {
     let mut methods = MethodSet::empty();
     methods.push(MethodKind::PublicKey);
     methods.push(MethodKind::Password);
     let mut config = Config {
-        server_id: SshId::Standard(Cow::Owned(format!("SSH-2.0-{server_id}"))),
+        server_id: SshId::Standard(Cow::Owned(format!("SSH-2.0-{}", settings.server_id))),
         methods,
         auth_rejection_time: REFUSAL_TIME,
         // `none` asks for the methods; nothing is guessed with it.
@@ -82,7 +87,7 @@ pub fn config(host_keys: Vec<PrivateKey>, server_id: &str) -> Config {
             key: Cow::Borrowed(KEYS),
             host_key_certificates: Cow::Borrowed(&[]),
             cipher: Cow::Borrowed(CIPHERS),
-            mac: Cow::Borrowed(MACS),
+            mac: Cow::Borrowed(if settings.old_macs { OLD_MACS } else { MACS }),
             compression: Cow::Borrowed(&[compression::NONE]),
         },
         // An agent may hold several keys, and each that is not the right one counts.
@@ -120,7 +125,7 @@ mod tests {
 
     #[test]
     fn only_aead_ciphers_and_etm_macs_are_offered() {
-        let config = config(Vec::new(), "x");
+        let config = config(Vec::new(), &SessionSettings::default());
         assert!(
             config.preferred.cipher.iter().all(|c| {
                 c.as_ref().contains("gcm") || c.as_ref().contains("poly1305") || c.as_ref() == "aes256-ctr"

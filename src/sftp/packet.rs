@@ -174,8 +174,11 @@ pub fn packet_len(bytes: &[u8]) -> Result<Option<usize>, WireError> {
     }
 }
 
+/// A packet without its length field, and what comes after it.
+pub type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// Cuts the next whole packet off `bytes`, without its length field; `None` until it is all there.
-pub fn split_packet(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, WireError> {
+pub fn split_packet(bytes: &[u8]) -> Result<Option<Split<'_>>, WireError> {
     let Some(len) = packet_len(bytes)? else { return Ok(None) };
     Ok(bytes[4..].split_at_checked(len))
 }
