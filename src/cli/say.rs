@@ -116,11 +116,11 @@ impl Say {
     }
 
     pub fn failure(&self, failure: &Failure) {
-        let mut err = io::stderr().lock();
-        put(&mut err, format_args!("{} {}\n", painted(self.err_colour, Tone::Bad, "error:"), failure.message));
+        let mut text = format!("{} {}\n", painted(self.err_colour, Tone::Bad, "error:"), failure.message);
         if let Some(hint) = &failure.hint {
-            put(&mut err, format_args!("{} {hint}\n", painted(self.err_colour, Tone::Tip, "hint:")));
+            text.push_str(&format!("{} {hint}\n", painted(self.err_colour, Tone::Tip, "hint:")));
         }
+        put(&mut io::stderr().lock(), text);
     }
 }
 
@@ -199,7 +199,8 @@ fn painted(colour: bool, tone: Tone, text: impl Display) -> String {
 
 /// A reader that has gone (`sealdrop audit | head`) leaves nobody to tell: the command ends as if it were done.
 fn put(out: &mut impl Write, text: impl Display) {
-    if let Err(e) = write!(out, "{text}").and_then(|()| out.flush())
+    // In one piece, so that no other process's words get between.
+    if let Err(e) = out.write_all(text.to_string().as_bytes()).and_then(|()| out.flush())
         && e.kind() == io::ErrorKind::BrokenPipe
     {
         std::process::exit(0);

@@ -19,28 +19,28 @@ fn sources(dir: &str) -> Vec<(String, String)> {
 
 /// Lines outside comments, with their numbers, up to the file's own tests.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let product = text.split("\nmod tests {").next().unwrap_or("");
-    product.lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|two| two[0] == "#[cfg(test)]" && two[1].ends_with("mod tests {"));
+    let product = text.lines().take(tests.unwrap_or(lines.len()));
+    product.enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// Files that are compiled for tests only: modules declared below `#[cfg(test)]`, and all that is in a `tests` folder.
+/// Files that are compiled for tests only: modules declared below `#[cfg(test)]`, what lies in their folders, and `tests`.
 fn is_test(file: &str) -> bool {
-    let path = Path::new(file);
-    if path.components().any(|part| part.as_os_str() == "tests") || file.ends_with("/tests.rs") {
-        return true;
-    }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else {
+    let path = Path::new(file).with_extension("");
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return false;
     };
+    if folder.as_os_str().is_empty() {
+        return false;
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let parents = [root.join(folder).join("mod.rs"), root.join(folder).with_extension("rs")];
-    parents.iter().filter_map(|parent| fs::read_to_string(parent).ok()).any(|text| {
+    let declared = parents.iter().filter_map(|parent| fs::read_to_string(parent).ok()).any(|text| {
         let lines: Vec<&str> = text.lines().collect();
-        lines.windows(2).any(|two| {
-            two[0] == "#[cfg(test)]"
-                && two[1].trim_start_matches("pub ").trim_start_matches("pub(crate) ") == format!("mod {name};")
-        })
-    })
+        lines.windows(2).any(|two| two[0] == "#[cfg(test)]" && two[1].ends_with(&format!("mod {name};")))
+    });
+    declared || name == "tests" || is_test(&folder.display().to_string())
 }
 
 /// The parts in the order of `src/lib.rs`: each may use those of a lower rank, and roles never each other.
