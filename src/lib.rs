@@ -2,17 +2,17 @@
 //!
 //! Arrows point down the list only (a test refuses the rest); roles never import each other and meet in `ipc`.
 
-pub mod names;
-pub mod clock;
-pub mod vpath;
-pub mod sys;
-pub mod seal;
-pub mod sftp;
-pub mod policy;
-pub mod config;
-pub mod ipc;
-pub mod ledger;
-pub mod keeper;
-pub mod gate;
-pub mod session;
 pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod gate;
+pub mod ipc;
+pub mod keeper;
+pub mod ledger;
+pub mod names;
+pub mod policy;
+pub mod seal;
+pub mod session;
+pub mod sftp;
+pub mod sys;
+pub mod vpath;

@@ -9,28 +9,63 @@ use crate::names::{DropId, ReceiptId, UserName};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToKeeper {
     Status,
-    Drops { user: Option<UserName>, after: Option<String> },
-    Receipts { user: Option<UserName>, after: Option<String> },
+    Drops {
+        user: Option<UserName>,
+        after: Option<String>,
+    },
+    Receipts {
+        user: Option<UserName>,
+        after: Option<String>,
+    },
     /// One receipt with its signature.
-    Receipt { id: ReceiptId },
+    Receipt {
+        id: ReceiptId,
+    },
     /// Events from number `from` on; at most one page.
-    Audit { from: u64 },
+    Audit {
+        from: u64,
+    },
     /// Expire what is due, or with `plan` say what would be. `now` other than the clock's needs `test_clock = true`.
-    Sweep { plan: bool, now: Option<Time>, after: Option<String> },
+    Sweep {
+        plan: bool,
+        now: Option<Time>,
+        after: Option<String>,
+    },
     Reload,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToCommand {
     Status(Box<Status>),
-    Drops { rows: Vec<DropRow>, next: Option<String> },
-    Receipts { rows: Vec<ReceiptRow>, next: Option<String> },
-    Receipt { text: String, signature: String },
+    Drops {
+        rows: Vec<DropRow>,
+        next: Option<String>,
+    },
+    Receipts {
+        rows: Vec<ReceiptRow>,
+        next: Option<String>,
+    },
+    Receipt {
+        text: String,
+        signature: String,
+    },
     /// Events as their canonical JSON lines.
-    Audit { rows: Vec<String>, next: u64 },
-    Sweep { rows: Vec<SweepRow>, next: Option<String>, destroyed_keys: u32 },
-    Done { say: String },
-    Sorry { say: String, hint: Option<String> },
+    Audit {
+        rows: Vec<String>,
+        next: u64,
+    },
+    Sweep {
+        rows: Vec<SweepRow>,
+        next: Option<String>,
+        destroyed_keys: u32,
+    },
+    Done {
+        say: String,
+    },
+    Sorry {
+        say: String,
+        hint: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -22,10 +22,20 @@ pub enum ToKeeper {
     /// The gate is in the yard with its filter on. Sent once, before anything else.
     Ready,
     /// A connection was accepted and its session forked. Carries one descriptor: the keeper's end of its socket.
-    Born { pid: i32, peer: SocketAddr, local: SocketAddr },
-    Died { pid: i32, how: Death },
+    Born {
+        pid: i32,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    Died {
+        pid: i32,
+        how: Death,
+    },
     /// A connection was closed at once for `limit`.
-    TurnedAway { peer: SocketAddr, limit: Limit },
+    TurnedAway {
+        peer: SocketAddr,
+        limit: Limit,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -72,14 +72,28 @@ pub enum ToSession {
 pub enum ToKeeper {
     /// To begin or continue an upload to `path`. `from` names the staged upload to continue: its drop, and the path it
     /// was staged under (another than `path` when a temp name is renamed to its final one).
-    Stage { path: VirtualPath, from: Option<StagedFrom>, exclusive: bool },
+    Stage {
+        path: VirtualPath,
+        from: Option<StagedFrom>,
+        exclusive: bool,
+    },
     /// All bytes are in the `.part` whose read-only descriptor comes along, and the session holds no writable one.
     /// The keeper adds the envelope, makes it durable, delivers it, records it, and only then answers `Committed`.
     Commit(Box<Commit>),
     /// A temp-named upload was closed: its bytes and journal are durable in `.staging`, nothing is delivered.
-    Park { path: VirtualPath, drop: DropId, size: u64 },
+    Park {
+        path: VirtualPath,
+        drop: DropId,
+        size: u64,
+    },
     /// An upload ended without commit. Staged bytes that may be resumed stay when `keep` is set.
-    Discard { path: VirtualPath, drop: DropId, bytes: u64, keep: bool, why: Abandon },
+    Discard {
+        path: VirtualPath,
+        drop: DropId,
+        bytes: u64,
+        keep: bool,
+        why: Abandon,
+    },
     /// To read a sealed file: the first 8,192 bytes of the file.
     Open {
         path: VirtualPath,
@@ -87,27 +101,65 @@ pub enum ToKeeper {
         header: Vec<u8>,
     },
     /// A download ended: `bytes` went out; `whole` if every byte of the file was sent at least once.
-    Pulled { path: VirtualPath, drop: DropId, bytes: u64, whole: bool },
+    Pulled {
+        path: VirtualPath,
+        drop: DropId,
+        bytes: u64,
+        whole: bool,
+    },
     /// Reading found `drop` damaged; the client was told so.
-    Corrupt { path: VirtualPath, drop: DropId, what: String },
-    List { path: VirtualPath },
-    MakeFolder { path: VirtualPath },
-    RemoveFolder { path: VirtualPath },
-    Remove { path: VirtualPath },
+    Corrupt {
+        path: VirtualPath,
+        drop: DropId,
+        what: String,
+    },
+    List {
+        path: VirtualPath,
+    },
+    MakeFolder {
+        path: VirtualPath,
+    },
+    RemoveFolder {
+        path: VirtualPath,
+    },
+    Remove {
+        path: VirtualPath,
+    },
     /// `replace`: posix-rename@openssh.com; otherwise an existing target is refused (SFTP v3).
-    Rename { from: VirtualPath, to: VirtualPath, replace: bool },
+    Rename {
+        from: VirtualPath,
+        to: VirtualPath,
+        replace: bool,
+    },
     /// Unix seconds.
-    SetTimes { path: VirtualPath, atime: u32, mtime: u32 },
+    SetTimes {
+        path: VirtualPath,
+        atime: u32,
+        mtime: u32,
+    },
     /// A page of the receipts mirrored at `path` (a path below `/receipts`), after `after`.
-    Receipts { path: VirtualPath, after: Option<String> },
+    Receipts {
+        path: VirtualPath,
+        after: Option<String>,
+    },
     /// The receipt of the file that is, or was, at `path`.
-    Receipt { path: VirtualPath },
+    Receipt {
+        path: VirtualPath,
+    },
     /// Room left for the user at `path`, for statvfs@openssh.com.
-    Space { path: VirtualPath },
+    Space {
+        path: VirtualPath,
+    },
     /// Something the session refused by itself and the log must know: a shell, a forwarding, a symlink.
-    Refused { what: String, path: Option<VirtualPath> },
+    Refused {
+        what: String,
+        path: Option<VirtualPath>,
+    },
     /// The last words of an orderly end.
-    Bye { sent: u64, received: u64 },
+    Bye {
+        sent: u64,
+        received: u64,
+    },
 }
 
 /// Why an upload ended without commit.
@@ -159,14 +211,27 @@ impl std::fmt::Debug for Key {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
     Staged(Box<Staged>),
-    Committed { receipt: ReceiptId },
+    Committed {
+        receipt: ReceiptId,
+    },
     Opened(Box<Opened>),
-    Receipts { page: Vec<ReceiptEntry>, more: bool },
+    Receipts {
+        page: Vec<ReceiptEntry>,
+        more: bool,
+    },
     Receipt(Box<ReceiptText>),
-    Space { total: u64, free: u64, files: u64, files_free: u64 },
+    Space {
+        total: u64,
+        free: u64,
+        files: u64,
+        files_free: u64,
+    },
     Done,
     /// Refused or failed. `status` and `say` go to the client as they are.
-    Sorry { status: Status, say: String },
+    Sorry {
+        status: Status,
+        say: String,
+    },
 }
 
 /// The part of SFTP's status codes that the keeper chooses from.

@@ -26,10 +26,16 @@ pub enum Credential {
     /// `none`: asks which methods there are.
     Nothing,
     /// "Would this key do?", before the client signs (RFC 4252 §7).
-    Offer { key: Vec<u8> },
+    Offer {
+        key: Vec<u8>,
+    },
     /// The session has verified the client's signature by this key.
-    Key { key: Vec<u8> },
-    Password { password: String },
+    Key {
+        key: Vec<u8>,
+    },
+    Password {
+        password: String,
+    },
 }
 
 /// The keeper's answer to an [`Attempt`].

@@ -43,7 +43,9 @@ pub async fn attempt(keeper: &Keeper, attempt: &Attempt, address: IpAddr, passed
         Credential::Nothing => (policy::Credential::Nothing, None),
         Credential::Offer { key } => (policy::Credential::Offer(key), None),
         Credential::Key { key } => (policy::Credential::Key(key), None),
-        Credential::Password { password } => (policy::Credential::Password, Some(zeroize::Zeroizing::new(password.clone()))),
+        Credential::Password { password } => {
+            (policy::Credential::Password, Some(zeroize::Zeroizing::new(password.clone())))
+        }
     };
     let verdict = match (policy::login(&policy, &facts, credential), password) {
         (LoginVerdict::CheckPassword(check), Some(password)) => {

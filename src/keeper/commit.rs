@@ -462,9 +462,9 @@ impl Addressee {
     fn key(&self, keeper: &Keeper) -> Result<Recipient, Refusal> {
         match &self.inbox {
             Inbox::Managed { kem } => Ok(keeper.keys.managed_recipient(&self.user, seal_kem(*kem))?),
-            Inbox::Sealed { recipient } => {
-                recipient.parse().map_err(|_| Refusal::machine(format!("the recipient key of {} is damaged", self.user)))
-            }
+            Inbox::Sealed { recipient } => recipient
+                .parse()
+                .map_err(|_| Refusal::machine(format!("the recipient key of {} is damaged", self.user))),
         }
     }
 }

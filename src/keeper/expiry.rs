@@ -2,6 +2,7 @@
 //! steps, so that each destruction happens once in the ledger whatever crashes in between; when an expiry hour is over
 //! and none of its drops is left, its shred key dies, and with it every copy of those drops anywhere.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -31,7 +32,15 @@ pub async fn sweep(keeper: &Arc<Keeper>, now: Time) -> Result<Swept, Refusal> {
     let _turn = keeper.sweeping.lock().await;
     let mut swept = Swept::default();
     loop {
-        let due = keeper.ledger.due(now, PAGE)?;
+        // No sender of this page renames anything meanwhile: what the ledger says of paths stays true. In the order of
+        // their names, so that two who wait for several turns never wait for each other.
+        let senders: BTreeSet<UserName> = keeper.ledger.due(now, PAGE)?.into_iter().map(|r| r.sender).collect();
+        let mut turns = Vec::with_capacity(senders.len());
+        for sender in &senders {
+            turns.push(keeper.turns.to_change(sender).await);
+        }
+        let mut due = keeper.ledger.due(now, PAGE)?;
+        due.retain(|record| senders.contains(&record.sender));
         if due.is_empty() {
             break;
         }
@@ -81,7 +90,8 @@ fn unlink(keeper: &Keeper, record: &DropRecord) -> Result<(), Refusal> {
 
 /// Only the file that is this drop: a name may have been given to another since.
 fn unlink_one(keeper: &Keeper, user: &UserName, path: &VirtualPath, drop: DropId) -> Result<(), Refusal> {
-    let gone = |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory);
+    let gone =
+        |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory);
     let tree = match keeper.state.tree(user) {
         Ok(tree) => tree,
         Err(e) if gone(&e) => return Ok(()),

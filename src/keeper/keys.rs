@@ -57,9 +57,13 @@ impl KeyError {
     /// What an operator might try.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Missing { .. } => "make the keys with `sealdrop init`, or restore the keys directory from its own backup",
+            Self::Missing { .. } => {
+                "make the keys with `sealdrop init`, or restore the keys directory from its own backup"
+            }
             Self::Open { .. } => "make it private: chmod 600 FILE, and ask yourself who has read it",
-            Self::Unwrap { .. } => "the root key is not the one this file was wrapped with: restore both from the same backup",
+            Self::Unwrap { .. } => {
+                "the root key is not the one this file was wrapped with: restore both from the same backup"
+            }
             Self::Unusable { .. } => "restore the file from its backup; never edit a key file by hand",
             Self::File { .. } | Self::Random(_) | Self::Seal(_) => "see the system error above",
         }

@@ -83,11 +83,17 @@ impl KeeperError {
         match self {
             Self::State(e) => e.hint(),
             Self::Keys(e) => e.hint(),
-            Self::Ledger(_) => "nothing was changed; docs/operations.md, \"The ledger does not open\", says what can be done",
+            Self::Ledger(_) => {
+                "nothing was changed; docs/operations.md, \"The ledger does not open\", says what can be done"
+            }
             Self::Signer(_) => "`name` in sealdrop.toml and keys/receipt make the signer",
-            Self::Admin { .. } => "its directory must exist and belong to the daemon; `admin` in sealdrop.toml says where",
+            Self::Admin { .. } => {
+                "its directory must exist and belong to the daemon; `admin` in sealdrop.toml says where"
+            }
             Self::Mend(_) => "nothing is lost: the sealed files are where they were; see the system error above",
-            Self::Gate => "its last words are above; every session ended with it, and the supervisor starts the daemon again",
+            Self::Gate => {
+                "its last words are above; every session ended with it, and the supervisor starts the daemon again"
+            }
             Self::System(_) => "see the system error above",
         }
     }
@@ -139,18 +145,11 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 /// The keeper's life, from the fork of the gate to the end of the daemon.
-pub fn run(
-    config: &Path,
-    settings: Settings,
-    policy: Policy,
-    gate_pid: i32,
-    gate: Socket,
-) -> Result<(), KeeperError> {
+pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gate: Socket) -> Result<(), KeeperError> {
     process::set_umask(0o077);
     let state = state::State::open(&settings.state)?;
     let keys = keys::Keys::open(&settings.keys)?;
-    let signer =
-        Signer::new(&settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))?;
+    let signer = Signer::new(&settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))?;
     let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, Options::default())?;
     let (to_gate, gate_mail) = mpsc::unbounded_channel();
     let keeper = Arc::new(Keeper {
@@ -189,9 +188,9 @@ fn start(keeper: &Keeper, recoveries: &[crate::ledger::Recovery]) -> Result<(), 
         events.push(Event::new(keeper.since, Kind::CrashFound));
     }
     for recovery in recoveries {
-        tracing::warn!(?recovery, "the ledger mended itself");
+        tracing::warn!(%recovery, "the ledger mended itself");
         let mut event = Event::new(keeper.since, Kind::LedgerRecovered);
-        event.detail = Some(format!("{recovery:?}"));
+        event.detail = Some(recovery.to_string());
         events.push(event);
     }
     std::fs::write(keeper.state.running_mark(), b"")?;
@@ -239,10 +238,8 @@ async fn serve(
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
-    let limits = GateLimits {
-        connections: keeper.settings.limits.connections,
-        per_address: keeper.settings.limits.per_address,
-    };
+    let limits =
+        GateLimits { connections: keeper.settings.limits.connections, per_address: keeper.settings.limits.per_address };
     gate.send(&ToGate::Open { limits }, &[]).await?;
     let manager = process::ServiceManager::from_environment();
     if let Some(manager) = &manager {

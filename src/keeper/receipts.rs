@@ -1,8 +1,8 @@
 //! `/receipts`, as a session shows it: pages of names that mirror the sender's paths, and the receipts themselves, from the
 //! ledger.
 
-use super::desk::{Client, Refusal};
 use super::Keeper;
+use super::desk::{Client, Refusal};
 use crate::ipc::jail::{Answer, ReceiptEntry, ReceiptText};
 use crate::ledger::Kind;
 use crate::names::FileName;

@@ -140,9 +140,8 @@ fn take_back_below(
     }
     if changed {
         for name in names.iter().filter(|name| is_numbered(name.as_encoded_bytes())) {
-            let twin = files::facts_at(dir, name).is_ok_and(|facts| {
-                kept.iter().any(|(_, old)| old.inode == facts.inode && old.device == facts.device)
-            });
+            let twin = files::facts_at(dir, name)
+                .is_ok_and(|facts| kept.iter().any(|(_, old)| old.inode == facts.inode && old.device == facts.device));
             if twin {
                 remove_if_there(dir, name)?;
             }
@@ -157,10 +156,9 @@ fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<OsString>, Refusal> {
 }
 
 fn has_name(dir: BorrowedFd<'_>, names: &[OsString], old: &Facts) -> bool {
-    names
-        .iter()
-        .filter(|name| is_numbered(name.as_encoded_bytes()))
-        .any(|name| files::facts_at(dir, name).is_ok_and(|facts| facts.inode == old.inode && facts.device == old.device))
+    names.iter().filter(|name| is_numbered(name.as_encoded_bytes())).any(|name| {
+        files::facts_at(dir, name).is_ok_and(|facts| facts.inode == old.inode && facts.device == old.device)
+    })
 }
 
 /// What a commit of `drop` kept aside.

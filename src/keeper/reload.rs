@@ -40,10 +40,7 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
 
 /// Trees and identities that the policy needs, before anybody is granted anything under it.
 pub fn prepare(keeper: &Keeper, policy: &Policy) -> Result<(), String> {
-    keeper
-        .state
-        .lay_out(policy.users().map(AsRef::as_ref), keeper.settings.ids.clone())
-        .map_err(|e| e.to_string())
+    keeper.state.lay_out(policy.users().map(AsRef::as_ref), keeper.settings.ids.clone()).map_err(|e| e.to_string())
 }
 
 async fn refused(keeper: &Keeper, by: &str, why: &str) -> String {

@@ -39,7 +39,9 @@ impl StateError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "make it with `sealdrop init`",
-            Self::Owner { .. } => "run as the owner, or choose another `state` in sealdrop.toml; do not chown a live store",
+            Self::Owner { .. } => {
+                "run as the owner, or choose another `state` in sealdrop.toml; do not chown a live store"
+            }
             Self::Mode { .. } => "chmod 700 it: what is in it is sealed, but names are not",
             Self::Newer { .. } => "run the newer sealdrop that wrote it",
             Self::Locked { .. } => "`sealdrop status` talks to the one that runs; stop it before starting another",
@@ -66,7 +68,8 @@ pub fn create(dir: &Path) -> Result<Vec<PathBuf>, StateError> {
     }
     let version = dir.join("version");
     if !version.exists() {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&version).map_err(at(&version))?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&version).map_err(at(&version))?;
         file.write_all(format!("sealdrop state {LAYOUT}\n").as_bytes()).map_err(at(&version))?;
         file.sync_all().map_err(at(&version))?;
         made.push(version);
@@ -107,7 +110,13 @@ impl State {
         let found = text.trim().strip_prefix("sealdrop state ").unwrap_or("of an unknown kind");
         if found.parse::<u32>().is_ok_and(|v| v <= LAYOUT) {
             let path = dir.join("lock");
-            let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(at(&path))?;
+            let lock = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(at(&path))?;
             if !files::lock_exclusive(lock.as_fd()).map_err(at(&path))? {
                 return Err(StateError::Locked { path: dir.to_owned() });
             }
