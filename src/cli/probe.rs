@@ -162,7 +162,7 @@ pub fn visit(newborn: Newborn) -> Infallible {
     let code = match attempt_one(&newborn) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("probe: {error}");
+            let _ = writeln!(std::io::stderr(), "probe: {error}");
             1
         }
     };

@@ -45,8 +45,10 @@ const TURNED_AWAY_PER_SECOND: u32 = 10;
 pub fn run(listeners: Vec<TcpListener>, keeper: Socket, host: impl Fn(Newborn) -> Infallible) -> ! {
     let code = match Gate::new(listeners, keeper).and_then(|mut gate| gate.serve(&host)) {
         Ok(()) => 0,
+        // The keeper went away in the middle of a word: it says why itself.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            eprintln!("gate: {error}");
+            tracing::error!(%error, "the gate ends");
             1
         }
     };

@@ -67,7 +67,7 @@ pub async fn sweep(keeper: &Arc<Keeper>, now: Time) -> Result<Swept, Refusal> {
     Ok(swept)
 }
 
-/// 1. "This expires now" is durable. A crash after it: the drop is refused to everyone, and `due` names it first at the
+/// Step 1. "This expires now" is durable. A crash after it: the drop is refused to everyone, and `due` names it first at the
 /// next sweep, which goes on here.
 async fn begin(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Refusal> {
     let mut batch = Batch { urgent: true, ..Batch::default() };
@@ -81,7 +81,7 @@ async fn begin(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Ref
     keeper.record(batch).await.map(drop)
 }
 
-/// 2. The names go, the sender's and each recipient's. A crash after any of them: done again, and what is gone is gone.
+/// Step 2. The names go, the sender's and each recipient's. A crash after any of them: done again, and what is gone is gone.
 fn unlink(keeper: &Keeper, record: &DropRecord) -> Result<(), Refusal> {
     let own = record.unlinked.is_none().then_some((&record.sender, &record.path));
     let delivered = record.deliveries.iter().filter(|d| d.unlinked.is_none()).map(|d| (&d.user, &d.path));
@@ -125,7 +125,7 @@ pub fn drop_in(dir: std::os::fd::BorrowedFd<'_>, name: &std::path::Path) -> std:
     }
 }
 
-/// 3. "It is destroyed" is durable, once: the ledger refuses a second `Expired`.
+/// Step 3. "It is destroyed" is durable, once: the ledger refuses a second `Expired`.
 async fn finish(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Refusal> {
     let mut batch = Batch { urgent: true, ..Batch::default() };
     for record in due {
@@ -135,7 +135,7 @@ async fn finish(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Re
     keeper.record(batch).await.map(drop)
 }
 
-/// 4. The keys of hours that are over and have no drop left. The key goes first and its event second: an event that claims
+/// Step 4. The keys of hours that are over and have no drop left. The key goes first and its event second: an event that claims
 /// a destruction which a crash prevented would be a lie, and a key file found overwritten is recorded by the next sweep.
 async fn destroy_keys(keeper: &Arc<Keeper>, now: Time) -> Result<u32, Refusal> {
     let mut destroyed = 0;

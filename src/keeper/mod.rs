@@ -172,6 +172,9 @@ pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gat
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(serve(&keeper, gate, gate_mail));
     stop(&keeper, &ended);
+    // Whatever is left in the yard ends with the gate.
+    let _ = process::kill(gate_pid);
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(gate_pid), None);
     ended
 }
 
