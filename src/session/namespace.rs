@@ -1,6 +1,6 @@
 //! Names and attributes, as a client sees them. Everything is looked up by descriptor beneath the root of the jail,
-//! and nothing in it follows a link. Sizes are those of the plaintext, from the footer of each sealed file; what is
-//! sealed to a recipient's own key shows in the inbox as `<name>.sealed` with the size it has on disk.
+//! and nothing in it follows a link. Sizes are those of the plaintext, from the footer of each sealed file; in the inbox
+//! of a user who holds the identity, files show as `<name>.sealed` with the size they have on disk.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::staging::{STAGING, Staging};
 use crate::clock;
 use crate::ipc::jail::{Admission, FolderKind, FolderView};
 use crate::names::FileName;
-use crate::seal::{FOOTER_LEN, Footer, HEAD_LEN, Head, Mode};
+use crate::seal::{FOOTER_LEN, Footer};
 use crate::sftp::attrs::{Attrs, S_IFDIR, S_IFREG};
 use crate::sys::files::{self, Facts, Kind, Listing, OFlag};
 use crate::vpath::VirtualPath;
@@ -44,6 +44,16 @@ pub enum Place {
     Nowhere,
 }
 
+/// How files in a folder show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    Plain {
+        permissions: u32,
+    },
+    /// As sealed files, with [`SEALED`] after their names.
+    Sealed,
+}
+
 /// An open folder of the view.
 pub enum Folder {
     /// Names that are not on disk: the root and what leads to folders.
@@ -51,7 +61,7 @@ pub enum Folder {
     Disk {
         dir: OwnedFd,
         listing: Box<Listing>,
-        kind: FolderKind,
+        view: View,
     },
 }
 
@@ -68,9 +78,21 @@ impl Tree {
         })
     }
 
-    pub fn place(&self, path: &VirtualPath) -> Place {
+    fn folder(&self, path: &VirtualPath) -> Option<&FolderView> {
         let inside = self.folders.iter().filter(|folder| path.below(&folder.path).is_some());
-        if let Some(folder) = inside.max_by_key(|folder| folder.path.as_bytes().len()) {
+        inside.max_by_key(|folder| folder.path.as_bytes().len())
+    }
+
+    fn view(&self, path: &VirtualPath) -> View {
+        match self.folder(path) {
+            Some(FolderView { kind: FolderKind::Inbox, sealed: true, .. }) => View::Sealed,
+            Some(FolderView { kind: FolderKind::Inbox, .. }) => View::Plain { permissions: 0o440 },
+            _ => View::Plain { permissions: 0o640 },
+        }
+    }
+
+    pub fn place(&self, path: &VirtualPath) -> Place {
+        if let Some(folder) = self.folder(path) {
             return Place::In(folder.kind);
         }
         if let Ok(receipts) = VirtualPath::parse(RECEIPTS)
@@ -85,12 +107,12 @@ impl Tree {
     /// The path on disk, which is also what the keeper knows, of a path as the client sees it: without the `.sealed`
     /// that an inbox adds.
     pub fn resolve(&self, path: VirtualPath) -> VirtualPath {
-        if self.place(&path) != Place::In(FolderKind::Inbox) {
+        if self.view(&path) != View::Sealed {
             return path;
         }
         let Some(bytes) = path.as_bytes().strip_suffix(SEALED) else { return path };
         match VirtualPath::parse(bytes) {
-            Ok(plain) if self.open(&plain).is_ok_and(|file| is_sealed(&file)) => plain,
+            Ok(plain) if self.open(&plain).is_ok() => plain,
             _ => path,
         }
     }
@@ -111,22 +133,23 @@ impl Tree {
 
     /// STAT and LSTAT, which are the same where there are no links. `path` is as the client gave it.
     pub fn stat(&self, path: &VirtualPath) -> Outcome<Attrs> {
-        let kind = match self.place(path) {
+        match self.place(path) {
             Place::Above => return Ok(self.folder_attrs(None)),
-            Place::In(kind) => kind,
+            Place::In(_) => {}
             Place::Receipts(below) if below.is_root() => return Ok(self.folder_attrs(None)),
             Place::Receipts(_) | Place::Nowhere => return Err(NO_SUCH_FILE),
-        };
+        }
+        let view = self.view(path);
         let disk = self.resolve(path.clone());
         match files::facts_beneath(self.root.as_fd(), disk.relative()) {
             Ok(facts) if facts.kind == Kind::Folder => Ok(self.folder_attrs(Some(&facts))),
             Ok(facts) if facts.kind == Kind::File => {
-                let file = open_beneath(self.root.as_fd(), disk.relative())?;
                 // A sealed file is there under its `.sealed` name alone.
-                if kind == FolderKind::Inbox && disk == *path && is_sealed(&file) {
+                if view == View::Sealed && disk == *path {
                     return Err(NO_SUCH_FILE);
                 }
-                Ok(self.file_attrs(&file, &facts, kind))
+                let file = open_beneath(self.root.as_fd(), disk.relative())?;
+                Ok(self.file_attrs(&file, &facts, view))
             }
             Ok(_) => Err(NO_SUCH_FILE),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.staged_attrs(path).ok_or(NO_SUCH_FILE),
@@ -169,13 +192,12 @@ impl Tree {
         }
     }
 
-    fn file_attrs(&self, file: &File, facts: &Facts, kind: FolderKind) -> Attrs {
-        let size = match kind {
-            FolderKind::Inbox if is_sealed(file) => facts.size,
+    fn file_attrs(&self, file: &File, facts: &Facts, view: View) -> Attrs {
+        let (size, permissions) = match view {
+            View::Sealed => (facts.size, 0o440),
             // What is no sealed file has no plaintext to have a size; reading it will say that it is damaged.
-            _ => plain_size(file, facts.size).unwrap_or(0),
+            View::Plain { permissions } => (plain_size(file, facts.size).unwrap_or(0), permissions),
         };
-        let permissions = if kind == FolderKind::Inbox { 0o440 } else { 0o640 };
         let time = |t: i64| u32::try_from(t).unwrap_or(0);
         Attrs {
             size: Some(size),
@@ -203,10 +225,10 @@ impl Tree {
                 }
                 Ok(Folder::Listed(names.into_iter().collect()))
             }
-            Place::In(kind) => {
+            Place::In(_) => {
                 let dir = files::open_dir_beneath(self.root.as_fd(), path.relative())?;
                 let listing = Box::new(files::list(dir.as_fd())?);
-                Ok(Folder::Disk { dir, listing, kind })
+                Ok(Folder::Disk { dir, listing, view: self.view(path) })
             }
             Place::Receipts(_) | Place::Nowhere => Err(NO_SUCH_FILE),
         }
@@ -218,7 +240,7 @@ impl Tree {
             Folder::Listed(names) => {
                 Ok(names.pop_front().map(|name| (name.as_bytes().to_vec(), self.folder_attrs(None))))
             }
-            Folder::Disk { dir, listing, kind } => {
+            Folder::Disk { dir, listing, view } => {
                 for entry in listing {
                     let entry = entry?;
                     let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&entry.name);
@@ -234,9 +256,9 @@ impl Tree {
                         Kind::Folder => return Ok(Some((entry.name, self.folder_attrs(Some(&facts))))),
                         Kind::Other => {}
                         Kind::File => {
-                            let attrs = self.file_attrs(&file, &facts, *kind);
+                            let attrs = self.file_attrs(&file, &facts, *view);
                             let mut name = entry.name;
-                            if *kind == FolderKind::Inbox && is_sealed(&file) {
+                            if *view == View::Sealed {
                                 name.extend_from_slice(SEALED);
                             }
                             return Ok(Some((name, attrs)));
@@ -261,11 +283,6 @@ fn plain_size(file: &File, len: u64) -> Option<u64> {
     let footer = Footer::parse(&bytes).ok()?;
     footer.check_len(len).ok()?;
     Some(footer.size)
-}
-
-fn is_sealed(file: &File) -> bool {
-    let mut bytes = [0; HEAD_LEN];
-    file.read_exact_at(&mut bytes, 0).is_ok() && Head::parse(&bytes).is_ok_and(|head| head.mode() == Mode::Sealed)
 }
 
 fn seconds(unix: u64) -> u32 {

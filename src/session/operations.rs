@@ -375,9 +375,9 @@ async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
     if let Place::Receipts(below) = shared.tree.place(&path) {
         // The first page says whether there is such a folder; the root of receipts always is.
         if !below.is_root() {
-            receipts_page(&shared.keeper, &below, None).await?;
+            receipts_page(&shared.keeper, &path, None).await?;
         }
-        return Ok(Open::Receipts(Box::new(ReceiptFolder { path: below, after: None, done: false })));
+        return Ok(Open::Receipts(Box::new(ReceiptFolder { path, after: None, done: false })));
     }
     let folder = shared.tree.open_folder(&path)?;
     shared.keeper.done(ToKeeper::List { path }).await?;
@@ -395,26 +395,41 @@ fn plain(below: &VirtualPath) -> Outcome<VirtualPath> {
 
 async fn receipts_page(
     keeper: &Keeper,
-    below: &VirtualPath,
+    path: &VirtualPath,
     after: Option<String>,
 ) -> Outcome<(Vec<crate::ipc::jail::ReceiptEntry>, bool)> {
-    match keeper.ask(ToKeeper::Receipts { path: below.clone(), after }).await? {
+    match keeper.ask(ToKeeper::Receipts { path: path.clone(), after }).await? {
         Answer::Receipts { page, more } => Ok((page, more)),
         _ => Err(KEEPER_GONE),
     }
 }
 
+/// The three files that a receipt is.
+#[derive(Clone, Copy)]
+enum ReceiptPart {
+    Text,
+    Signature,
+    Content,
+}
+
 /// The bytes of a file below `/receipts`, and when it was given.
 async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, u64)> {
     let bytes = below.as_bytes();
-    let (of, signature) = match bytes.strip_suffix(b".receipt.sig") {
-        Some(of) => (of, true),
-        None => (bytes.strip_suffix(b".receipt").ok_or(NO_SUCH_FILE)?, false),
-    };
+    let part = [
+        (&b".receipt"[..], ReceiptPart::Text),
+        (b".receipt.sig", ReceiptPart::Signature),
+        (b".content.sig", ReceiptPart::Content),
+    ];
+    let found = part.into_iter().find_map(|(ending, part)| bytes.strip_suffix(ending).map(|of| (of, part)));
+    let (of, part) = found.ok_or(NO_SUCH_FILE)?;
     let path = plain(&VirtualPath::parse(of)?)?;
     match keeper.ask(ToKeeper::Receipt { path }).await? {
         Answer::Receipt(receipt) => {
-            let text = if signature { receipt.signature } else { receipt.text };
+            let text = match part {
+                ReceiptPart::Text => receipt.text,
+                ReceiptPart::Signature => receipt.signature,
+                ReceiptPart::Content => receipt.content_signature,
+            };
             Ok((text.into_bytes(), crate::clock::now().unix_seconds()))
         }
         _ => Err(KEEPER_GONE),
@@ -465,7 +480,7 @@ async fn stat(sftp: &Arc<Sftp>, path: &VirtualPath) -> Outcome<Attrs> {
     match receipt(&sftp.shared.keeper, &below).await {
         Ok((text, at)) => Ok(tree.text_attrs(text.len() as u64, at)),
         Err(refusal) if refusal == KEEPER_GONE => Err(refusal),
-        Err(_) => receipts_page(&sftp.shared.keeper, &below, None).await.map(|_| tree.folder_attrs(None)),
+        Err(_) => receipts_page(&sftp.shared.keeper, path, None).await.map(|_| tree.folder_attrs(None)),
     }
 }
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::reply::{BUSY, Outcome};
 use crate::names::hex;
-use crate::seal::{CHUNK, HEAD_LEN, HEADER_LEN, Head, RECORD_LEN};
+use crate::seal::{CHUNK, ENVELOPE_LEN, HEAD_LEN, HEADER_LEN, Head, RECORD_LEN};
 use crate::sys::files::{self, Mode, OFlag};
 use crate::vpath::VirtualPath;
 
@@ -93,10 +93,12 @@ impl Staging {
         let len = files::facts(file.as_fd()).ok()?.size;
         let mut hint = [0; 8];
         file.read_exact_at(&mut hint, HINT_AT).ok()?;
-        // Stored plus one: zero is "not yet known", and then the full records count.
-        match u64::from_be_bytes(hint) {
-            0 => len.checked_sub(HEADER_LEN as u64).map(|body| body / RECORD_LEN as u64 * CHUNK as u64),
-            hint => Some(hint - 1),
+        // Stored plus one: zero is "not yet known". What cannot be is an envelope that a commit which did not end left
+        // there. The full records count then.
+        let full = len.checked_sub(HEADER_LEN as u64)? / RECORD_LEN as u64 * CHUNK as u64;
+        match u64::from_be_bytes(hint).checked_sub(1) {
+            Some(hint) if hint < full.saturating_add(CHUNK as u64) => Some(hint),
+            _ => Some(full),
         }
     }
 
@@ -187,8 +189,9 @@ impl Part {
         self.write_all_at(&(size + 1).to_be_bytes(), HINT_AT)
     }
 
-    pub fn wipe_hint(&self) -> io::Result<()> {
-        self.write_all_at(&[0; 8], HINT_AT)
+    /// The envelope area is the keeper's, and zero until it writes there.
+    pub fn wipe_envelope(&self) -> io::Result<()> {
+        self.write_all_at(&[0; ENVELOPE_LEN], HINT_AT)
     }
 
     /// No more writing: what the keeper wants before it takes the file.

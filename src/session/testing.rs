@@ -102,7 +102,9 @@ impl Site {
     }
 
     fn session(dir: &Path, desk: &Arc<Mutex<Desk>>, release: &Arc<tokio::sync::Notify>) -> Arc<Shared> {
-        let folder = |name: &str, kind| FolderView { path: path(name), kind, sealed: false };
+        let sealed = desk.lock().unwrap().mode == 1;
+        let folder =
+            |name: &str, kind| FolderView { path: path(name), kind, sealed: sealed && kind == FolderKind::Inbox };
         let admission = Admission {
             user: "acme".parse().unwrap(),
             session: SessionId(7),
@@ -264,7 +266,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
                 size: 10,
                 at: crate::clock::Time(0),
             };
-            if !path.is_root() {
+            if path.as_bytes() != b"/receipts" {
                 return sorry(Status::NoSuchFile, "no such folder");
             }
             let from = after.map_or(0, |name| name.split('.').next().unwrap().parse::<u32>().unwrap() + 1);
@@ -274,7 +276,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             id: ReceiptId([1; 16]),
             text: format!("receipt for {path}\n"),
             signature: "signature\n".to_owned(),
-            content_signature: "content signature\n".to_owned(),
+            content_signature: "content\n".to_owned(),
         })),
         ToKeeper::Space { .. } => Answer::Space { total: 1 << 30, free: 1 << 20, files: 10, files_free: 5 },
         ToKeeper::Pulled { path, bytes, whole, .. } => {

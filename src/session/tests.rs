@@ -496,6 +496,7 @@ fn receipts_are_listed_page_by_page_and_read_like_files() {
         assert_eq!(client.read(&handle, 0, 100).await.unwrap(), b"receipt for /drop/a\n");
         assert_eq!(client.read(&handle, 8, 3).await.unwrap(), b"for");
         assert_eq!(client.size("/receipts/drop/a.receipt.sig").await, Ok(10));
+        assert_eq!(client.size("/receipts/drop/a.content.sig").await, Ok(8));
         assert_eq!(client.open("/receipts/x", WRITE | CREAT).await.unwrap_err().0, 3);
     });
 }

@@ -145,4 +145,28 @@ mod tests {
         assert!(accepts_user_key(&Algorithm::Rsa { hash: Some(HashAlg::Sha256) }));
         assert!(accepts_user_key(&Algorithm::SkEd25519));
     }
+
+    /// What a hardware key signs: the application's digest, its flags and counter, and the message's digest.
+    #[test]
+    fn a_hardware_keys_signature_is_verified() {
+        use ring::signature::{Ed25519KeyPair, KeyPair};
+        use russh::keys::signature::Verifier;
+        use russh::keys::ssh_key::{Signature, public::KeyData};
+        use sha2::{Digest, Sha256};
+
+        use crate::sftp::wire::Write;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[5; 32]).unwrap();
+        let mut wire = Vec::new();
+        wire.put_string(b"sk-ssh-ed25519@openssh.com");
+        wire.put_string(pair.public_key().as_ref());
+        wire.put_string(b"ssh:");
+        let key = russh::keys::key::parse_public_key(&wire).unwrap();
+        let after = [1, 0, 0, 0, 9];
+        let signed = [&Sha256::digest(b"ssh:")[..], &after, &Sha256::digest(b"message")].concat();
+        let data = [pair.sign(&signed).as_ref(), &after].concat();
+        let signature = Signature::new(Algorithm::SkEd25519, data).unwrap();
+        assert!(matches!(key.key_data(), KeyData::SkEd25519(_)));
+        assert!(Verifier::verify(key.key_data(), b"message", &signature).is_ok());
+        assert!(Verifier::verify(key.key_data(), b"another", &signature).is_err());
+    }
 }

@@ -723,7 +723,7 @@ impl Upload {
         self.part.write_all_at(&self.buffer, offset)?;
         self.part.set_len(offset + self.buffer.len() as u64)?;
         if !self.header_in_buffer {
-            self.part.wipe_hint()?;
+            self.part.wipe_envelope()?;
         }
         self.part.close_writer();
         Ok((size, sha256))
