@@ -220,6 +220,17 @@ impl Site {
         self.start().expect("the daemon starts again");
     }
 
+    /// An orderly stop, and a start of a daemon that kills itself at this place (`keeper::crash`). The start after that
+    /// is an ordinary one again.
+    pub fn crash_at(&mut self, place: &str) {
+        self.signal(Signal::SIGTERM);
+        self.wait_for_end();
+        let usual = std::mem::replace(&mut self.under, vec!["env".to_owned(), format!("SEALDROP_CRASH_AT={place}")]);
+        let started = self.start();
+        self.under = usual;
+        started.expect("the daemon starts");
+    }
+
     /// `kill -9` of the keeper, and a start.
     pub fn crash_keeper(&mut self) {
         self.signal(Signal::SIGKILL);
