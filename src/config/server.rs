@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::keys::{LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SWEEP};
+use crate::config::keys::{LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SSH, SWEEP};
 use crate::config::reader::Reader;
 use crate::config::schedule::Schedule;
 use crate::config::settings::{HostKey, Log, LogFormat, LogLevel, ServerLimits, Settings};
@@ -44,6 +44,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         );
     }
     let limits = limits(&top.table("limits", &SERVER_LIMITS, &SERVER));
+    let old_macs = top.table("ssh", &SSH, &SERVER).flag("old_macs");
     let sweep = sweep(&top.table("sweep", &SWEEP, &SERVER));
     let log = log(&top.table("log", &LOG, &SERVER));
     if reader.has_errors() {
@@ -60,6 +61,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         ids: ids?,
         host_keys: host_keys?,
         limits: limits?,
+        old_macs,
         sweep: sweep?,
         test_clock,
         log: log?,

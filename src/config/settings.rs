@@ -27,6 +27,8 @@ pub struct Settings {
     pub ids: Range<u32>,
     pub host_keys: Vec<HostKey>,
     pub limits: ServerLimits,
+    /// Also offer MACs that are not encrypt-then-MAC, last.
+    pub old_macs: bool,
     /// When the sweep runs. Between sweeps, what has expired is refused to the minute all the same.
     pub sweep: Schedule,
     /// Lets `sealdrop sweep --now` pretend another time. For the demo and tests.

@@ -134,7 +134,7 @@ fn psftp_does_everything() {
 
 #[test]
 fn curl_does_everything() {
-    if !have("curl") || !curl_has_strict_macs() {
+    if !have("curl") {
         return;
     }
     a_client_does_everything(&Words {
@@ -147,30 +147,24 @@ fn curl_does_everything() {
     });
 }
 
-/// libssh2 has encrypt-then-MAC and AES-GCM since 1.11; an older one shares no algorithm with a server that offers
-/// nothing weaker, and says so.
-fn curl_has_strict_macs() -> bool {
-    let version = crate::run::run(
-        {
-            let mut curl = std::process::Command::new("curl");
-            curl.arg("--version");
-            curl
-        },
-        b"",
-    )
-    .ok();
-    let minor = version
-        .split("libssh2/1.")
-        .nth(1)
-        .and_then(|rest| rest.split('.').next())
-        .and_then(|minor| minor.parse::<u32>().ok());
-    if minor.is_some_and(|minor| minor < 11) {
-        eprintln!(
-            "skipped: this curl has a libssh2 before 1.11, without encrypt-then-MAC: it cannot talk to a strict server"
-        );
-        return false;
-    }
-    true
+/// A client that knows no AEAD and no encrypt-then-MAC, as libssh2 before 1.11 with curl of Debian 12.
+const OLD: [&str; 4] = ["-o", "Ciphers=aes256-ctr", "-o", "MACs=hmac-sha2-512,hmac-sha2-256"];
+
+#[test]
+fn old_macs_are_offered_only_where_the_operator_says_so() {
+    let mut site = Site::prepared();
+    let allowed = fs::read_to_string(site.place().config()).unwrap();
+    assert!(allowed.contains("[ssh]") && allowed.contains("\nold_macs = true\n"), "the demo lets every client try");
+    fs::write(site.place().config(), allowed.replace("\nold_macs = true\n", "\n")).unwrap();
+    site.start().unwrap();
+    let refused = site.partner().ssh(&OLD, &["receipt", "/radiology/a.dcm"]).fails();
+    assert!(refused.contains("no matching MAC found. Their offer: hmac-sha2-256-etm@"), "{refused}");
+    let offer = refused.split("Their offer: ").nth(1).unwrap().trim();
+    assert!(offer.split(',').all(|mac| mac.contains("-etm@openssh.com")), "{offer}");
+    fs::write(site.place().config(), allowed).unwrap();
+    site.restart();
+    site.partner().put(&site.file("a.dcm", b"a"), "/radiology/a.dcm");
+    site.partner().ssh(&OLD, &["receipt", "/radiology/a.dcm"]).ok();
 }
 
 #[test]
