@@ -167,6 +167,15 @@ impl Site {
         events
     }
 
+    /// Waits until the audit log has so many events of a kind.
+    pub fn wait_for_event(&self, kind: &str, count: usize) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        // Each question is a process and a conversation with the daemon: there is nothing to wait for in between.
+        while self.events_of(kind, "").len() < count {
+            assert!(std::time::Instant::now() < deadline, "no {kind} in a minute");
+        }
+    }
+
     /// Refused operations whose path ends so.
     pub fn refusals(&self, path: &str) -> Vec<Value> {
         let mut events = self.events();
