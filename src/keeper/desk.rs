@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Passed};
-use super::{Keeper, commit, namespace, open, receipts};
+use super::{Keeper, commit, describe, namespace, open, receipts};
 use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
 use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
@@ -244,9 +244,7 @@ async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Clie
 async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, descriptors: Vec<OwnedFd>) -> Answer {
     let (kind, path) = subject(&request);
     let done = match request {
-        ToKeeper::Stage { path, from, exclusive } => {
-            commit::stage(keeper, client, &path, from.as_ref(), exclusive).await
-        }
+        ToKeeper::Stage { path, from, exclusive } => commit::stage(keeper, client, path, from, exclusive).await,
         ToKeeper::Commit(request) => commit::commit(keeper, client, *request, descriptors).await,
         ToKeeper::Park { path, drop, size } => commit::park(keeper, client, &path, drop, size).await,
         ToKeeper::Discard { path, drop, bytes, keep, why } => {
@@ -263,6 +261,8 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         ToKeeper::SetTimes { path, atime, mtime } => namespace::set_times(keeper, client, path, atime, mtime).await,
         ToKeeper::Receipts { path, after } => receipts::list(keeper, client, path, after).await,
         ToKeeper::Receipt { path } => receipts::read(keeper, client, path).await,
+        ToKeeper::Digests { path } => describe::digests(keeper, client, &path).await,
+        ToKeeper::DropStatus { path } => describe::status(keeper, client, &path).await,
         ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
         ToKeeper::Refused { what, path } => {
             let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(what);
@@ -309,6 +309,8 @@ fn subject(request: &ToKeeper) -> (Kind, Option<VirtualPath>) {
         ToKeeper::Rename { from, .. } => (Kind::Renamed, Some(from.clone())),
         ToKeeper::SetTimes { path, .. } => (Kind::TimesSet, Some(path.clone())),
         ToKeeper::Receipts { path, .. } | ToKeeper::Receipt { path } => (Kind::ReceiptRead, Some(path.clone())),
+        ToKeeper::Digests { path } => (Kind::DigestRead, Some(path.clone())),
+        ToKeeper::DropStatus { path } => (Kind::StatusRead, Some(path.clone())),
         ToKeeper::Space { path } => (Kind::OperationRefused, Some(path.clone())),
         ToKeeper::Refused { .. } | ToKeeper::Bye { .. } => (Kind::OperationRefused, None),
     }

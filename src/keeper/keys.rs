@@ -164,9 +164,10 @@ impl Keys {
         read_ssh_key(&self.dir.join("receipt"))
     }
 
-    /// Seals and opens the staging journal of one upload.
-    pub fn journal_key(&self, drop: DropId) -> JournalKey {
-        JournalKey::from_bytes(*self.derive("journal", &drop.0))
+    /// Seals and opens the staging journal of one upload of `user`'s. Another user who asks with the same drop id, which
+    /// receipts and lists tell, gets another key.
+    pub fn journal_key(&self, user: &UserName, drop: DropId) -> JournalKey {
+        JournalKey::from_bytes(*self.derive("journal", &[&drop.0, user.as_str().as_bytes()].concat()))
     }
 
     /// The public half of a managed recipient's identity; the identity is made at its first use.
@@ -378,6 +379,13 @@ mod tests {
         let all = [keys.derive("a", b"x"), keys.derive("a", b"y"), keys.derive("b", b"x")];
         assert!(all.iter().all(|k| **k != [0; 32]));
         assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
+    }
+
+    #[test]
+    fn a_journal_opens_for_its_user_alone() {
+        let (_dir, keys) = keys();
+        let [one, two] = ["lab", "other"].map(|user| keys.journal_key(&user.parse().unwrap(), DropId([7; 16])));
+        assert!(one.expose() != two.expose());
     }
 
     #[test]
