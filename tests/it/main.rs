@@ -7,6 +7,7 @@ mod user;
 
 mod clients;
 mod commands;
+mod confinement;
 mod crashes;
 mod delivery;
 mod demo;
@@ -21,3 +22,4 @@ mod refusals;
 mod secrecy;
 mod tidy;
 mod units;
+mod vectors;
