@@ -17,11 +17,13 @@
 
 mod channel;
 mod download;
+mod exec;
 mod keeper;
 mod namespace;
 mod operations;
 mod porch;
 mod reply;
+mod scp;
 mod serve;
 mod staging;
 #[cfg(test)]
