@@ -3,49 +3,54 @@
 //! makes those sentences true, and the crash tests check them.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::delivery::{DeliveryError, Existing, Names};
 use super::desk::{Client, Refusal};
-use super::{Keeper, crash, keys};
+use super::quota::{QuotaError, Reserved};
+use super::takeover::Part;
+use super::{Keeper, blocking, crash, keys, namespace};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
 use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Kind, ReceiptFacts, ReceiptRecipient, Write};
 use crate::names::{DropId, FileName, ReceiptId, UserName};
 use crate::policy::{self, Folder, Grant, Inbox, Operation, Place, Policy};
-use crate::seal::{ENVELOPE_LEN, Envelope, FOOTER_LEN, FileKey, Footer, HEAD_LEN, Head, Mode, Recipient, Trailer};
-use crate::sys::files::{self, Kind as FileKind, Mode as FileMode, OFlag};
+use crate::seal::{Envelope, FileKey, Mode, Recipient};
+use crate::sys::files::{self, Kind as FileKind};
 use crate::vpath::VirtualPath;
 
 /// Grants an upload to `path`, fresh or continued.
 pub async fn stage(
     keeper: &Arc<Keeper>,
-    client: &Client,
-    path: &VirtualPath,
-    from: Option<&StagedFrom>,
+    client: &Arc<Client>,
+    path: VirtualPath,
+    from: Option<StagedFrom>,
     exclusive: bool,
 ) -> Result<Answer, Refusal> {
-    if let Some(from) = from.filter(|from| from.path != *path) {
-        let operation = Operation::Rename { from: &from.path, to: path, folder: false };
+    if let Some(from) = from.as_ref().filter(|from| from.path != path) {
+        let operation = Operation::Rename { from: &from.path, to: &path, folder: false };
         let _checked: Grant = keeper.permit(client, &operation)?;
     }
-    let grant = keeper.permit(client, &Operation::Upload { path })?;
+    let grant = keeper.permit(client, &Operation::Upload { path: &path })?;
     let folder = folder_of(&grant)?;
-    let tree = keeper.state.tree(&client.user)?;
-    match files::facts_beneath(tree.as_fd(), path.relative()) {
-        Ok(facts) if facts.kind != FileKind::File => return Err(policy::Reason::IsFolder.into()),
-        Ok(_) if exclusive => return Err(policy::Reason::Exists.into()),
-        Ok(_) => grant.may_replace()?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let parent = path.parent().unwrap_or_else(VirtualPath::root);
-            files::facts_beneath(tree.as_fd(), parent.relative())?;
-        }
-        Err(e) => return Err(e.into()),
-    }
-    let used = keeper.ledger.usage(&client.user)?;
-    let size_max = grant.room(policy::Usage { bytes: used.bytes, files: used.files })?;
     let recipients = recipients(&keeper.policy(), client, &folder)?;
+    let (worker, user) = (Arc::clone(keeper), client.user.clone());
+    let (grant, size_max) = blocking(move || {
+        let tree = worker.state.tree(&user)?;
+        match files::facts_beneath(tree.as_fd(), path.relative()) {
+            Ok(facts) if facts.kind != FileKind::File => return Err(policy::Reason::IsFolder.into()),
+            Ok(_) if exclusive => return Err(policy::Reason::Exists.into()),
+            Ok(_) => grant.may_replace()?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let parent = path.parent().unwrap_or_else(VirtualPath::root);
+                files::facts_beneath(tree.as_fd(), parent.relative())?;
+            }
+            Err(e) => return Err(e.into()),
+        }
+        let size_max = worker.quotas.room(&worker.ledger, &user, &grant)?;
+        Ok((grant, size_max))
+    })
+    .await?;
     let (drop, file_key) = match from {
         Some(from) => (from.drop, None),
         None => {
@@ -62,7 +67,7 @@ pub async fn stage(
         },
         mode: mode_of(&recipients) as u8,
         file_key,
-        journal_key: Key(*keeper.keys.journal_key(drop).expose()),
+        journal_key: Key(*keeper.keys.journal_key(&client.user, drop).expose()),
         temporary: grant.temporary(),
         size_max,
         sender: client.user.clone(),
@@ -82,16 +87,15 @@ pub async fn commit(
         return Err(Refusal::machine("a commit came without its file"));
     };
     let grant = keeper.permit(client, &Operation::Upload { path: &request.path })?;
-    let policy = keeper.policy();
-    let folder = folder_of(&grant)?;
-    let used = keeper.ledger.usage(&client.user)?;
-    if request.size > grant.room(policy::Usage { bytes: used.bytes, files: used.files })? {
-        return Err(policy::Reason::TooLarge.into());
-    }
     let Place::Folder { below, .. } = grant.place() else {
         return Err(Refusal::machine("an upload was permitted outside every folder"));
     };
     let below = below.clone();
+    let _turn = keeper.turns.to_commit(&client.user, &below).await;
+    // Asked again: the wait for the turn may have been long, and the policy another since.
+    let grant = keeper.permit(client, &Operation::Upload { path: &request.path })?;
+    let policy = keeper.policy();
+    let folder = folder_of(&grant)?;
     let upload = Upload {
         recipients: recipients(&policy, client, &folder)?,
         received: clock::now(),
@@ -99,12 +103,15 @@ pub async fn commit(
         key: client.key.clone(),
         policy: policy.digest,
         folder,
-        below: below.clone(),
+        below,
         request,
     };
-    let _turn = keeper.turns.to_commit(&client.user, &below).await;
     let worker = Arc::clone(keeper);
-    let ready = super::blocking(move || upload.deliver(&worker, part)).await?;
+    let ready = blocking(move || {
+        let reserved = worker.quotas.reserve(&worker.ledger, &upload.user, &grant, upload.request.size)?;
+        upload.deliver(&worker, part, reserved)
+    })
+    .await?;
 
     // 6. The ledger. A crash before this is durable: the names are taken back at the next start. After: it is committed.
     let receipt = ready.receipt;
@@ -128,14 +135,21 @@ pub async fn commit(
     writes.push(Write::Receipt { event: 0, facts: ready.facts });
     let recorded = keeper.record(Batch { events, writes, urgent: false }).await;
     crash::point("commit-recorded");
-    let names = ready.names;
-    super::blocking(move || {
+    let (names, part) = (ready.names, ready.part);
+    blocking(move || {
         match recorded {
             // 7. What was kept aside goes. A crash before: recovery removes it. The session unlinks `.part` and journal after
-            // our answer; a crash before that: recovery does, since the ledger knows the drop.
-            Ok(_) => names.settle().map_err(Refusal::from),
+            // our answer; a crash before that: recovery does, since the ledger knows the drop. It is committed whatever
+            // becomes of leftovers, so nothing here makes it a failure.
+            Ok(_) => {
+                if let Err(e) = names.settle() {
+                    tracing::error!(error = %e, "what a commit kept aside stays there until the next start");
+                }
+                Ok(())
+            }
             Err(refusal) => {
                 names.take_back()?;
+                part.give_back();
                 Err(refusal)
             }
         }
@@ -206,7 +220,10 @@ struct Upload {
 
 /// A file with its names, not yet in the ledger.
 struct Ready {
+    part: Part,
     names: Names,
+    /// Until the ledger counts it.
+    _reserved: Reserved,
     record: DropRecord,
     facts: ReceiptFacts,
     receipt: ReceiptId,
@@ -216,44 +233,32 @@ struct Ready {
     opened_at: Time,
 }
 
+/// What a file became before it has a name.
+struct Closed {
+    fingerprints: Vec<String>,
+    expires: Option<Time>,
+    bucket: Option<u64>,
+    bucket_made: Option<u64>,
+}
+
 impl Upload {
-    fn deliver(self, keeper: &Keeper, part: OwnedFd) -> Result<Ready, Refusal> {
+    fn deliver(self, keeper: &Keeper, file: OwnedFd, reserved: Reserved) -> Result<Ready, Refusal> {
         let Commit { path, drop, size, sha256, mtime, opened_at, .. } = &self.request;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(Refusal::machine)?;
+        let receipt = ReceiptId(id);
 
-        // 1. From here on nobody but the keeper can write the file. A crash: the upload is as it was, owned by the keeper;
-        // recovery gives it back.
-        let writer = self.take_over(keeper, &part)?;
-
+        // 1. The file is the keeper's. A crash: the upload is as it was, owned by the keeper; recovery gives it back.
+        let part = Part::take(keeper, &self.user, &self.request, file)?;
         crash::point("commit-taken-over");
 
-        // 2. What the session says of the file is what the file says of itself.
-        let key = FileKey::from_bytes(self.request.file_key.0);
-        let head = self.check(&part, &key)?;
-
-        // 3. The envelope: the file key for each recipient, under the expiry hour's shred key. A crash: no name yet leads
-        // to it; the bytes are overwritten by the next attempt.
-        let expires = self.folder.expire.map(|span| self.received.plus(span));
-        let bucket = expires.map(keys::bucket_of);
-        let to: Vec<Recipient> = self.recipients.iter().map(|r| r.key(keeper)).collect::<Result<_, _>>()?;
-        let fingerprints: Vec<String> = to.iter().map(Recipient::fingerprint).collect();
-        let mut envelope = Envelope::wrap(&head, &key, &to)?;
-        let mut bucket_made = None;
-        if let Some(bucket) = bucket {
-            let (wrapped, made) = keeper.keys.with_shred(&head, &envelope, bucket)?;
-            envelope = wrapped;
-            bucket_made = made.then_some(bucket);
-        }
-        writer.write_all_at(&envelope.to_bytes()[..], HEAD_LEN as u64)?;
-        crash::point("commit-envelope");
-        if self.folder.mtime == policy::Mtime::Client
-            && let Some(mtime) = mtime
-        {
-            files::set_times(writer.as_fd(), None, Some(i64::from(*mtime)))?;
-        }
-
-        // 4. The bytes. A crash: a complete sealed file in `.staging`, with its journal; it can be resumed and committed.
-        files::sync_data(writer.as_fd())?;
-        crash::point("commit-bytes");
+        let Closed { fingerprints, expires, bucket, bucket_made } = match self.close(keeper, &part) {
+            Ok(closed) => closed,
+            Err(refusal) => {
+                part.give_back();
+                return Err(refusal);
+            }
+        };
 
         // 5. The names, then their directories. A crash: more than one link and no ledger entry; recovery takes them back.
         let mut names = Names::default();
@@ -268,13 +273,11 @@ impl Upload {
             Ok(deliveries) => deliveries,
             Err(refusal) => {
                 names.take_back()?;
+                part.give_back();
                 return Err(refusal);
             }
         };
 
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(Refusal::machine)?;
-        let receipt = ReceiptId(id);
         let receipt_recipients = self
             .recipients
             .iter()
@@ -282,7 +285,9 @@ impl Upload {
             .map(|(r, key)| ReceiptRecipient { user: r.user.clone(), key: Some(key) })
             .collect();
         Ok(Ready {
+            part,
             names,
+            _reserved: reserved,
             record: DropRecord {
                 drop: *drop,
                 receipt,
@@ -325,60 +330,44 @@ impl Upload {
         })
     }
 
-    /// Makes the file the keeper's and read-only, proves that no writer is left, and opens it for the envelope.
-    fn take_over(&self, keeper: &Keeper, part: &OwnedFd) -> Result<std::fs::File, Refusal> {
-        let facts = files::facts(part.as_fd())?;
-        if facts.kind != FileKind::File || facts.links == 0 {
-            return Err(Refusal::machine("what was to be committed is not a file in staging"));
+    /// Steps 2 to 4: from here on the file is whole, and nobody can change it.
+    fn close(&self, keeper: &Keeper, part: &Part) -> Result<Closed, Refusal> {
+        // 2. The envelope: the file key for each recipient, under the expiry hour's shred key. A crash: no name yet leads
+        // to it; the bytes are overwritten by the next attempt.
+        let expires = self.folder.expire.map(|span| self.received.plus(span));
+        let bucket = expires.map(keys::bucket_of);
+        let to: Vec<Recipient> = self.recipients.iter().map(|r| r.key(keeper)).collect::<Result<_, _>>()?;
+        let fingerprints: Vec<String> = to.iter().map(Recipient::fingerprint).collect();
+        let mut envelope = Envelope::wrap(part.head(), part.key(), &to)?;
+        let mut bucket_made = None;
+        if let Some(bucket) = bucket {
+            let (wrapped, made) = keeper.keys.with_shred(part.head(), &envelope, bucket)?;
+            envelope = wrapped;
+            bucket_made = made.then_some(bucket);
         }
-        if keeper.state.as_root() {
-            let id = keeper.state.id_of(&self.user)?;
-            if facts.uid != id && facts.uid != 0 {
-                return Err(Refusal::machine("what was to be committed is not the user's file"));
-            }
-            files::set_owner(part.as_fd(), 0, 0)?;
-        }
-        let sealed = FileMode::from_bits_truncate(0o444);
-        files::set_mode(part.as_fd(), sealed)?;
-        if !files::has_no_writer(part.as_fd())? {
-            return Err(Refusal::machine("the upload was still open for writing at its commit"));
-        }
-        // Without root the mode binds the keeper too: it is lifted for the length of one open.
-        files::set_mode(part.as_fd(), FileMode::from_bits_truncate(0o644))?;
-        let writer = files::reopen(part.as_fd(), OFlag::O_RDWR)?;
-        files::set_mode(part.as_fd(), sealed)?;
-        Ok(writer.into())
-    }
 
-    /// The head commits to the key; the footer and trailer agree with the request and with the file's length.
-    fn check(&self, part: &OwnedFd, key: &FileKey) -> Result<Head, Refusal> {
-        let file = std::fs::File::from(part.try_clone()?);
-        let length = file.metadata()?.len();
-        let mut head = [0; HEAD_LEN];
-        file.read_exact_at(&mut head, 0)?;
-        let head = Head::parse(&head)?;
-        head.check(key)?;
-        if head.drop_id() != self.request.drop {
-            return Err(Refusal::machine("the file is another drop than the one committed"));
-        }
-        let mut footer_bytes = [0; FOOTER_LEN];
-        file.read_exact_at(&mut footer_bytes, length.saturating_sub(FOOTER_LEN as u64))?;
-        let footer = Footer::parse(&footer_bytes)?;
-        footer.check_len(length)?;
-        let mut trailer = vec![0; footer.trailer_len as usize];
-        file.read_exact_at(&mut trailer, length - FOOTER_LEN as u64 - u64::from(footer.trailer_len))?;
-        let trailer = Trailer::open(&head, key, &footer_bytes, &trailer)?;
+        // 3. Nobody but the keeper can write the file any more, and what the session says of it is what it says of itself.
+        let mtime = self.request.mtime.filter(|_| self.folder.mtime == policy::Mtime::Client);
+        let trailer = part.close(&envelope, mtime)?;
         if trailer.size != self.request.size || trailer.sha256 != self.request.sha256.0 {
             return Err(Refusal::machine("the file's own size or digest is not the one committed"));
         }
-        Ok(head)
+        if trailer.sender != self.user.as_str() || trailer.server != keeper.settings.name {
+            return Err(Refusal::machine("the file names another sender or server"));
+        }
+        crash::point("commit-envelope");
+
+        // 4. The bytes. A crash: a complete sealed file in `.staging`, with its journal; it can be resumed and committed.
+        part.sync()?;
+        crash::point("commit-bytes");
+        Ok(Closed { fingerprints, expires, bucket, bucket_made })
     }
 
     /// Names the file in the sender's folder and in each inbox.
     fn name(
         &self,
         keeper: &Keeper,
-        part: &OwnedFd,
+        part: &Part,
         names: &mut Names,
         displaced: &mut Vec<Write>,
     ) -> Result<Vec<Delivery>, Refusal> {
@@ -407,7 +396,7 @@ impl Upload {
     fn name_one(
         &self,
         keeper: &Keeper,
-        part: &OwnedFd,
+        part: &Part,
         user: &UserName,
         path: &VirtualPath,
         existing: Existing,
@@ -424,7 +413,7 @@ impl Upload {
                 displaced.push(Write::Moved { drop: older.drop, user: user.clone(), from: path.clone(), to });
             }
             None if existing == Existing::Replace => {
-                displaced.push(Write::State { drop: older.drop, to: DropState::Superseded { at: self.received } });
+                displaced.push(namespace::replaced(&older, user, path, self.received));
             }
             None => {}
         }
@@ -442,6 +431,15 @@ impl From<DeliveryError> for Refusal {
                 Self::rule(Status::Failure, "a file of this name is already there and may not be replaced", e)
             }
             DeliveryError::Io(e) => e.into(),
+        }
+    }
+}
+
+impl From<QuotaError> for Refusal {
+    fn from(e: QuotaError) -> Self {
+        match e {
+            QuotaError::Rule(reason) => reason.into(),
+            QuotaError::Ledger(e) => e.into(),
         }
     }
 }
@@ -511,5 +509,3 @@ pub fn inbox_path(sender: &UserName, below: &VirtualPath) -> Result<VirtualPath,
     let sender = FileName::new(sender.as_str().as_bytes()).map_err(Refusal::machine)?;
     inbox.join(&sender).and_then(|path| path.append(below)).map_err(too_long)
 }
-
-const _: () = assert!(HEAD_LEN + ENVELOPE_LEN == crate::seal::HEADER_LEN);

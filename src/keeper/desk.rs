@@ -244,9 +244,7 @@ async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Clie
 async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, descriptors: Vec<OwnedFd>) -> Answer {
     let (kind, path) = subject(&request);
     let done = match request {
-        ToKeeper::Stage { path, from, exclusive } => {
-            commit::stage(keeper, client, &path, from.as_ref(), exclusive).await
-        }
+        ToKeeper::Stage { path, from, exclusive } => commit::stage(keeper, client, path, from, exclusive).await,
         ToKeeper::Commit(request) => commit::commit(keeper, client, *request, descriptors).await,
         ToKeeper::Park { path, drop, size } => commit::park(keeper, client, &path, drop, size).await,
         ToKeeper::Discard { path, drop, bytes, keep, why } => {

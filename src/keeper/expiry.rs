@@ -135,8 +135,9 @@ async fn finish(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Re
     keeper.record(batch).await.map(drop)
 }
 
-/// Step 4. The keys of hours that are over and have no drop left. The key goes first and its event second: an event that claims
-/// a destruction which a crash prevented would be a lie, and a key file found overwritten is recorded by the next sweep.
+/// Step 4. The keys of hours that are over and have no drop left. The key is destroyed first, recorded second, its file
+/// removed third: an event that claims a destruction which a crash prevented would be a lie. A crash after the first or
+/// the second: the next sweep finds a file of zeros, and asks the ledger whether that is recorded.
 async fn destroy_keys(keeper: &Arc<Keeper>, now: Time) -> Result<u32, Refusal> {
     let mut destroyed = 0;
     for bucket in keeper.keys.buckets()? {
@@ -144,14 +145,40 @@ async fn destroy_keys(keeper: &Arc<Keeper>, now: Time) -> Result<u32, Refusal> {
             continue;
         }
         let worker = Arc::clone(keeper);
-        blocking(move || Ok(worker.keys.destroy_bucket(bucket)?)).await?;
+        let detail = format!("bucket {bucket}, until {}", keys::bucket_end(bucket));
+        let looked_for = detail.clone();
+        let recorded = blocking(move || {
+            let before = worker.keys.destroy_bucket(bucket)?;
+            Ok(before && destruction_is_recorded(&worker, &looked_for)?)
+        })
+        .await?;
         crash::point("sweep-key-destroyed");
-        let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
-        event.detail = Some(format!("bucket {bucket}, until {}", keys::bucket_end(bucket)));
-        keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
-        destroyed += 1;
+        if !recorded {
+            let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
+            event.detail = Some(detail);
+            keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
+            destroyed += 1;
+        }
+        crash::point("sweep-key-recorded");
+        let worker = Arc::clone(keeper);
+        blocking(move || Ok(worker.keys.forget_bucket(bucket)?)).await?;
     }
     Ok(destroyed)
+}
+
+/// Reads the whole log: only a crash in the middle of a destruction asks this.
+fn destruction_is_recorded(keeper: &Keeper, detail: &str) -> Result<bool, Refusal> {
+    const EVENTS: usize = 1_000;
+    let kind = format!("\"{}\"", Kind::ShredKeyDestroyed.word());
+    let mut from = 0;
+    loop {
+        let page = keeper.ledger.events(from, EVENTS)?;
+        let Some((last, _)) = page.last() else { return Ok(false) };
+        from = last + 1;
+        if page.iter().any(|(_, text)| text.contains(&kind) && text.contains(detail)) {
+            return Ok(true);
+        }
+    }
 }
 
 fn event(kind: Kind, record: &DropRecord) -> Event {

@@ -6,11 +6,11 @@
 //! |---|---|
 //! | [`desk`] | one session's conversation |
 //! | [`admission`] | who is let in |
-//! | [`commit`], [`delivery`] | an upload becomes a drop |
+//! | [`commit`], [`takeover`], [`delivery`] | an upload becomes a drop |
 //! | [`open`], [`receipts`], [`describe`] | what is read |
 //! | [`namespace`] | what is renamed, made, removed |
 //! | [`expiry`], [`recovery`] | what ends, and what a crash left |
-//! | [`keys`], [`state`], [`sessions`], [`turns`] | what it holds |
+//! | [`keys`], [`state`], [`sessions`], [`turns`], [`quota`] | what it holds |
 //! | [`admin`], [`reload`] | what the commands ask |
 //! | [`crash`] | where tests make it die |
 
@@ -25,11 +25,15 @@ pub mod expiry;
 pub mod keys;
 pub mod namespace;
 pub mod open;
+pub mod quota;
 pub mod receipts;
 pub mod recovery;
 pub mod reload;
 pub mod sessions;
 pub mod state;
+pub mod takeover;
+#[cfg(test)]
+mod tests;
 pub mod turns;
 
 use std::io;
@@ -46,7 +50,7 @@ use crate::config::Settings;
 use crate::ipc::channel::{AsyncSocket, Listener, Socket};
 use crate::ipc::gate::{GateLimits, ToGate, ToKeeper};
 use crate::ipc::jail::ToSession;
-use crate::ledger::{Batch, Event, Kind, Ledger, Options, Signer};
+use crate::ledger::{Batch, Event, Kind, Ledger, Options, Recovery, Signer};
 use crate::policy::Policy;
 use crate::sys::process;
 use desk::Refusal;
@@ -111,6 +115,8 @@ pub struct Keeper {
     pub state: state::State,
     pub sessions: Arc<sessions::Sessions>,
     pub turns: turns::Turns,
+    pub hands: Arc<takeover::Hands>,
+    pub quotas: Arc<quota::Quotas>,
     pub sweeping: tokio::sync::Mutex<()>,
     pub password_turns: Semaphore,
     to_gate: mpsc::UnboundedSender<ToGate>,
@@ -119,6 +125,40 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// Opens state, keys and ledger, and makes the trees. Second, what the ledger mended; third, what is for the gate.
+    fn open(
+        config: &Path,
+        settings: Settings,
+        policy: Policy,
+        gate_pid: i32,
+    ) -> Result<(Arc<Self>, Vec<Recovery>, mpsc::UnboundedReceiver<ToGate>), KeeperError> {
+        let state = state::State::open(&settings.state)?;
+        let keys = keys::Keys::open(&settings.keys)?;
+        let signer =
+            Signer::new(&settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))?;
+        let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, Options::default())?;
+        let (to_gate, gate_mail) = mpsc::unbounded_channel();
+        let keeper = Arc::new(Self {
+            config: config.to_owned(),
+            policy: RwLock::new(Arc::new(policy)),
+            ledger,
+            keys,
+            state,
+            sessions: Arc::default(),
+            turns: turns::Turns::default(),
+            hands: Arc::default(),
+            quotas: Arc::default(),
+            sweeping: tokio::sync::Mutex::default(),
+            password_turns: Semaphore::new(PASSWORDS_AT_ONCE),
+            to_gate,
+            gate_pid,
+            since: clock::now(),
+            settings,
+        });
+        keeper.state.lay_out(keeper.policy().users().map(AsRef::as_ref), keeper.settings.ids.clone())?;
+        Ok((keeper, recoveries, gate_mail))
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
@@ -148,27 +188,7 @@ pub async fn blocking<T: Send + 'static>(
 /// The keeper's life, from the fork of the gate to the end of the daemon.
 pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gate: Socket) -> Result<(), KeeperError> {
     process::set_umask(0o077);
-    let state = state::State::open(&settings.state)?;
-    let keys = keys::Keys::open(&settings.keys)?;
-    let signer = Signer::new(&settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))?;
-    let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, Options::default())?;
-    let (to_gate, gate_mail) = mpsc::unbounded_channel();
-    let keeper = Arc::new(Keeper {
-        config: config.to_owned(),
-        policy: RwLock::new(Arc::new(policy)),
-        ledger,
-        keys,
-        state,
-        sessions: Arc::default(),
-        turns: turns::Turns::default(),
-        sweeping: tokio::sync::Mutex::default(),
-        password_turns: Semaphore::new(PASSWORDS_AT_ONCE),
-        to_gate,
-        gate_pid,
-        since: clock::now(),
-        settings,
-    });
-    keeper.state.lay_out(keeper.policy().users().map(AsRef::as_ref), keeper.settings.ids.clone())?;
+    let (keeper, recoveries, gate_mail) = Keeper::open(config, settings, policy, gate_pid)?;
     start(&keeper, &recoveries).map_err(|refusal| KeeperError::Mend(refusal.why))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(serve(&keeper, gate, gate_mail));
@@ -180,7 +200,7 @@ pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gat
 }
 
 /// The first entries of this run, and what the last one left.
-fn start(keeper: &Keeper, recoveries: &[crate::ledger::Recovery]) -> Result<(), Refusal> {
+fn start(keeper: &Keeper, recoveries: &[Recovery]) -> Result<(), Refusal> {
     let digest = keeper.policy().digest;
     let mut events = Vec::new();
     let mut started = Event::new(keeper.since, Kind::DaemonStarted);

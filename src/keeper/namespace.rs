@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::delivery::remove_if_there;
 use super::desk::{Client, Refusal};
 use super::{Keeper, blocking};
+use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
 use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
 use crate::names::UserName;
@@ -71,6 +72,15 @@ pub async fn remove(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) ->
     Ok(Answer::Done)
 }
 
+/// What becomes of a drop whose entry of `user`'s at `path` a newer file took: it ends, unless others have theirs.
+pub fn replaced(record: &DropRecord, user: &UserName, path: &VirtualPath, at: Time) -> Write {
+    if last_entry(record, user) {
+        Write::State { drop: record.drop, to: DropState::Superseded { at } }
+    } else {
+        Write::Unlinked { drop: record.drop, user: user.clone(), path: path.clone(), at }
+    }
+}
+
 /// Whether nobody has an entry of the drop left once `user`'s is gone.
 fn last_entry(record: &DropRecord, user: &UserName) -> bool {
     let sender_left = record.unlinked.is_none() && record.sender != *user;
@@ -114,7 +124,7 @@ pub async fn rename(
     let at = event.at;
     let mut writes = Vec::new();
     if let Some(target) = target {
-        writes.push(Write::State { drop: target.drop, to: DropState::Superseded { at } });
+        writes.push(replaced(&target, &client.user, &to, at));
     }
     match &record {
         Some(record) => {

@@ -79,14 +79,16 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
     let mut running = match begun {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "no SSH connection came of it");
+            stranger_left(peer, &error);
             return 0;
         }
         Err(_) => return 0,
     };
     let serving: Arc<Serving> = tokio::select! {
         ended = &mut running => {
-            tracing::debug!(%peer, ?ended, "a stranger left");
+            if let Err(error) = ended {
+                stranger_left(peer, &error);
+            }
             return 0;
         }
         // The sender is the connection, which ends above when it is dropped.
@@ -146,6 +148,16 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
 fn failed(what: &str, error: &dyn std::fmt::Display) -> i32 {
     tracing::error!(%error, "a session could not use {what}");
     71
+}
+
+/// A client too old for this server is told from scanners, which come and go all day: its user will ask why.
+fn stranger_left(peer: std::net::SocketAddr, error: &russh::Error) {
+    match error {
+        russh::Error::NoCommonAlgo { kind, theirs, .. } => {
+            tracing::info!(%peer, ?kind, ?theirs, "a client has no algorithm that this server takes");
+        }
+        error => tracing::debug!(%peer, %error, "a stranger left"),
+    }
 }
 
 async fn say_goodbye(handle: &Handle, why: &str) {

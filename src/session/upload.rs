@@ -2,14 +2,16 @@
 //! the fast path: 64 KiB sealed straight into a large buffer, hashed on the way, one write per buffer. Writes ahead of
 //! their turn wait in bounded memory; writes over what is there reseal the records they touch.
 //!
-//! The invariant: at any instant the `.part` and the last journal together give back a prefix of the upload and its
-//! digest, and neither can pass for a complete file, since only [`Upload::finish`] writes a final record.
+//! The invariant: at any instant the `.part` and the last journal together give back a prefix of the upload, and neither
+//! can pass for a complete file, since only [`Upload::finish`] writes a final record. So a journal is lowered before
+//! anything that it stands for is changed.
 
 mod finish;
 mod resize;
 mod write;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -30,8 +32,13 @@ const WRITE_BUFFER: usize = 1 << 20;
 /// How far ahead of its turn a write may be, and how many bytes may wait so.
 const AHEAD_MAX: u64 = 8 << 20;
 
-/// After so many bytes the disk is asked to begin writing, and the journal is renewed: what a killed session loses.
+/// After so many bytes the journal is renewed: what a killed session loses.
 const JOURNAL_EVERY: u64 = 8 << 20;
+
+/// The first journal waits for so many bytes, or for the first write after so long: a small file needs none. Until then
+/// a killed session loses all, and the client begins anew.
+const FIRST_JOURNAL: u64 = 1 << 20;
+const FIRST_JOURNAL_AFTER: Duration = Duration::from_secs(1);
 
 /// After so many bytes they are made durable too: what a power cut loses. Resuming verifies this much of the end.
 const SYNC_EVERY: u64 = 32 << 20;
@@ -71,8 +78,13 @@ pub struct Upload {
     sealed_before: u64,
     closed: Option<(u64, [u8; 32])>,
     opened_at: u64,
-    journaled_at: u64,
-    synced_at: u64,
+    begun: Instant,
+    /// Whether there is a journal, how much of the file it stands for, and how much came since it was last renewed.
+    has_journal: bool,
+    journaled: u64,
+    unjournaled: u64,
+    /// As much of the file as the last journal that was made durable stands for.
+    synced: u64,
     /// How far this handle alone has written from the beginning without a gap.
     own_prefix: u64,
     resumed: bool,
@@ -149,8 +161,12 @@ impl Upload {
             upload.digest = None;
         }
         upload.part.set_len(record_offset(upload.full))?;
-        upload.journaled_at = upload.contiguous();
-        upload.synced_at = upload.contiguous();
+        upload.part.wipe_envelope()?;
+        // What the killed session wrote may not have been.
+        upload.part.sync()?;
+        upload.has_journal = true;
+        upload.journaled = upload.contiguous();
+        upload.synced = upload.contiguous();
         Ok(upload)
     }
 
@@ -186,8 +202,11 @@ impl Upload {
             sealed_before: 0,
             closed: None,
             opened_at: clock::now().0,
-            journaled_at: 0,
-            synced_at: 0,
+            begun: Instant::now(),
+            has_journal: false,
+            journaled: 0,
+            unjournaled: 0,
+            synced: 0,
             own_prefix: 0,
             resumed: false,
             habits,

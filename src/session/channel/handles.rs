@@ -83,7 +83,7 @@ impl Sftp {
             upload.mtime = Some(mtime);
         }
         if let Some(size) = attrs.size {
-            upload.truncate(size, attrs.only_size())?;
+            upload.truncate(&self.shared.tree.staging, size, attrs.only_size())?;
         }
         Ok(true)
     }

@@ -39,7 +39,7 @@ async fn set_size(sftp: &Arc<Sftp>, path: VirtualPath, size: u64) -> Outcome<()>
         return Err(Refusal::failure("the size of a delivered file does not change"));
     }
     let mut upload = open_upload(shared, path, OpenFlags(0x02), sftp.cuts_when_interrupted()).await?;
-    if let Err(refusal) = upload.truncate(size, true) {
+    if let Err(refusal) = upload.truncate(&shared.tree.staging, size, true) {
         throw_away(shared, upload, &refusal).await;
         return Err(refusal);
     }
@@ -138,6 +138,12 @@ async fn rename_staged(shared: &Shared, part: Part, from: VirtualPath, to: Virtu
             shared.keeper.done(ToKeeper::Discard { path: to.clone(), drop, bytes: 0, keep: false, why }).await?;
         }
     }
-    upload.move_to(&tree.staging, to)?;
+    if upload.temporary {
+        upload.move_to(&tree.staging, to)?;
+    } else {
+        // Its files stay under the temp name until it is committed: a crash leaves it parked, to be renamed again, and
+        // nothing that could pass for delivered.
+        upload.path = to;
+    }
     close_upload(shared, upload).await
 }

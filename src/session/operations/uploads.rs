@@ -12,7 +12,7 @@ use crate::seal::{FileKey, Reader};
 use crate::session::channel::Shared;
 use crate::session::download::DiskFile;
 use crate::session::keeper::Keeper;
-use crate::session::reply::{DAMAGED, EXISTS, KEEPER_GONE, NO_SUCH_FILE, Outcome, Refusal};
+use crate::session::reply::{DAMAGED, EXISTS, KEEPER_GONE, LOST_END, NO_SUCH_FILE, Outcome, Refusal};
 use crate::session::staging::Part;
 use crate::session::upload::{self, Finished, Habits, Upload};
 use crate::sftp::packet::OpenFlags;
@@ -36,8 +36,10 @@ pub async fn open_upload(
     refuse_receipts(tree, &path)?;
     let exists = tree.exists(&path);
     let found = tree.staging.open(&path)?;
+    // What STAT has said, which nobody else can change now.
+    let stated = tree.staging.size(&path);
     let habits = Habits { truncated: flags.truncate(), appends: flags.append(), cuts_when_interrupted };
-    if flags.create() && flags.exclusive() && found.as_ref().is_some_and(|part| part.head().is_some()) && !exists {
+    if flags.create() && flags.exclusive() && found.is_some() && stated.is_some() && !exists {
         // To the client it exists: STAT says so.
         return Err(EXISTS);
     }
@@ -47,13 +49,19 @@ pub async fn open_upload(
     let mut old = None;
     if let Some(part) = found {
         match part.head() {
-            Some(head) if !flags.truncate() && !exists => {
+            Some(head) if !flags.truncate() && !exists && stated.is_some() => {
                 let drop = head.drop_id();
                 let from = Some(StagedFrom { path: path.clone(), drop });
                 // A keeper that no longer knows the upload, or a journal that does not open: begin anew.
                 if let Ok(staged) = stage(keeper, &path, from, false).await {
                     match Upload::resume(path.clone(), part, &tree.staging, &staged, habits) {
-                        Ok(upload) => return Ok(upload),
+                        Ok(upload) if Some(upload.len()) == stated => return Ok(upload),
+                        Ok(mut upload) => {
+                            // A power cut took what the journal counts. From here on STAT says what is left.
+                            tracing::warn!(%path, left = upload.len(), "a staged upload has lost its end");
+                            upload.sync(&tree.staging)?;
+                            return Err(LOST_END);
+                        }
                         Err(refusal) => {
                             tracing::warn!(%path, say = %refusal.say, "a staged upload cannot be continued; it begins anew");
                             old = tree.staging.open(&path)?.map(|part| (part, Some(drop)));

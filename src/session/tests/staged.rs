@@ -67,7 +67,7 @@ proptest! {
                     upload.write(&staging, offset, &data).unwrap();
                 }
                 2 => {
-                    upload.truncate(offset, true).unwrap();
+                    upload.truncate(&staging, offset, true).unwrap();
                     model.resize(offset as usize, 0);
                 }
                 _ => {
@@ -124,6 +124,96 @@ proptest! {
         upload.write(&staging, done as u64, &data[done..]).unwrap();
         prop_assert_eq!(plain(upload.finish(at.name()).ok().unwrap()), data);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Killed at any moment of any writing over and cutting: STAT, resume and the bytes that were sent are one thing.
+    #[test]
+    fn a_killed_session_leaves_exactly_what_stat_says(
+        len in 900_000usize..2_600_000,
+        over in proptest::collection::vec((0u8..3, 0usize..2_600_000, 1usize..100_000), 0..6),
+        seed: u64,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = staging(dir.path());
+        let at = path("/shared/a");
+        let mut grant = grant(FolderKind::Shared, 1);
+        let mut upload = Upload::begin(at.clone(), staging.create(&at).unwrap(), &grant, Habits::default()).unwrap();
+        let mut model = pattern(seed, len);
+        for (n, piece) in model.chunks(65_000).enumerate() {
+            upload.write(&staging, n as u64 * 65_000, piece).unwrap();
+        }
+        for (n, (kind, offset, len)) in over.into_iter().enumerate() {
+            let offset = offset.min(model.len());
+            if kind == 0 {
+                upload.truncate(&staging, offset as u64, true).unwrap();
+                model.truncate(offset);
+            } else {
+                let news = pattern(seed ^ (n as u64 + 1), len);
+                model.resize(model.len().max(offset + len), 0);
+                model[offset..offset + len].copy_from_slice(&news);
+                upload.write(&staging, offset as u64, &news).unwrap();
+            }
+            if kind == 2 {
+                upload.sync(&staging).unwrap();
+            }
+        }
+        drop(upload);
+        grant.file_key = None;
+        let Some(said) = staging.size(&at) else { return Ok(()) };
+        let part = staging.open(&at).unwrap().unwrap();
+        let mut upload = Upload::resume(at.clone(), part, &staging, &grant, Habits::default()).unwrap();
+        prop_assert_eq!(upload.len(), said);
+        let mut there = Vec::new();
+        upload.read(0, said as usize, &mut there).unwrap();
+        prop_assert!(there == model[..said as usize]);
+        upload.write(&staging, said, &model[said as usize..]).unwrap();
+        prop_assert!(plain(upload.finish(None).ok().unwrap()) == model);
+    }
+}
+
+/// A part whose commit was cut short by a crash: complete, with the keeper's envelope.
+#[test]
+fn a_part_that_was_to_be_committed_is_continued_from_its_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = staging(dir.path());
+    let at = path("/drop/a");
+    let data = pattern(8, 3_000_000);
+    let mut staged = grant(FolderKind::Drop, 1);
+    let mut upload = Upload::begin(at.clone(), staging.create(&at).unwrap(), &staged, Habits::default()).unwrap();
+    for (n, piece) in data.chunks(32_768).enumerate() {
+        upload.write(&staging, n as u64 * 32_768, piece).unwrap();
+    }
+    drop(upload.finish(at.name()).ok().unwrap());
+    let part = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().unwrap() == "part");
+    let file = OpenOptions::new().write(true).open(part.unwrap()).unwrap();
+    file.write_all_at(&[7; crate::seal::ENVELOPE_LEN], crate::seal::HEAD_LEN as u64).unwrap();
+    staged.file_key = None;
+    let said = staging.size(&at).unwrap();
+    assert!(said >= 1 << 20, "{said}");
+    let part = staging.open(&at).unwrap().unwrap();
+    let mut upload = Upload::resume(at.clone(), part, &staging, &staged, Habits::default()).unwrap();
+    assert_eq!(upload.len(), said);
+    upload.write(&staging, said, &data[said as usize..]).unwrap();
+    let finished = upload.finish(at.name()).ok().unwrap();
+    let mut envelope = [1; crate::seal::ENVELOPE_LEN];
+    finished.part.reader().read_exact_at(&mut envelope, crate::seal::HEAD_LEN as u64).unwrap();
+    assert!(envelope.iter().all(|byte| *byte == 0), "the envelope area is the keeper's");
+    assert!(plain(finished) == data);
+}
+
+#[test]
+fn a_part_without_a_journal_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = staging(dir.path());
+    let at = path("/drop/a");
+    let staged = grant(FolderKind::Drop, 1);
+    let mut upload = Upload::begin(at.clone(), staging.create(&at).unwrap(), &staged, Habits::default()).unwrap();
+    upload.write(&staging, 0, &pattern(1, 500_000)).unwrap();
+    drop(upload);
+    assert_eq!(staging.size(&at), None);
 }
 
 #[test]

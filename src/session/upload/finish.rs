@@ -3,7 +3,7 @@
 
 use zeroize::Zeroize;
 
-use super::{Finished, JOURNAL_EVERY, SYNC_EVERY, Upload};
+use super::{CHUNK_U64, FIRST_JOURNAL, FIRST_JOURNAL_AFTER, Finished, JOURNAL_EVERY, SYNC_EVERY, Upload};
 use crate::clock;
 use crate::names::{Digest, FileName};
 use crate::seal::{Journal, Midstate, Trailer, record_offset, rehash};
@@ -24,45 +24,76 @@ impl Upload {
         Ok(())
     }
 
-    /// After a write: renews the journal when enough has come since the last.
-    pub(super) fn settle(&mut self, staging: &Staging) -> Outcome<()> {
-        let now = self.contiguous();
-        if now >= self.journaled_at + JOURNAL_EVERY {
-            let durable = now >= self.synced_at + SYNC_EVERY;
+    /// After a write of so many bytes: renews the journal when enough has come since the last.
+    pub(super) fn settle(&mut self, staging: &Staging, len: usize) -> Outcome<()> {
+        self.unjournaled += len as u64;
+        let due = if self.has_journal {
+            self.unjournaled >= JOURNAL_EVERY
+        } else {
+            self.unjournaled >= FIRST_JOURNAL || self.begun.elapsed() >= FIRST_JOURNAL_AFTER
+        };
+        if due {
+            let durable = self.contiguous() >= self.synced + SYNC_EVERY;
             self.journal(staging, durable)?;
         }
         Ok(())
     }
 
+    /// Before bytes from `offset` on change: if the journal stands for them, it is made to stand for less. A crash after
+    /// this loses what came since `offset`; without it, it would give back neither the old bytes nor the new.
+    pub(super) fn lower_journal(&mut self, staging: &Staging, offset: u64) -> Outcome<()> {
+        if offset >= self.journaled {
+            return Ok(());
+        }
+        self.put_journal(staging, offset / CHUNK_U64, &[], None, offset < self.synced)
+    }
+
     /// Puts everything needed to resume where a killed session (or with `durable`, a power cut) leaves it. The body
     /// first: a journal must not count records that are not there.
-    fn journal(&mut self, staging: &Staging, durable: bool) -> Outcome<()> {
+    pub(super) fn journal(&mut self, staging: &Staging, durable: bool) -> Outcome<()> {
         self.flush()?;
         if durable {
             self.part.sync()?;
-            self.synced_at = self.contiguous();
         }
-        let hashed = self.digest.as_ref().map_or(0, Midstate::hashed);
+        let (tail, digest) = (self.tail.clone(), self.digest.clone());
+        self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
+        self.unjournaled = 0;
+        Ok(())
+    }
+
+    fn put_journal(
+        &mut self,
+        staging: &Staging,
+        records: u64,
+        tail: &[u8],
+        digest: Option<&Midstate>,
+        durable: bool,
+    ) -> Outcome<()> {
         let journal = Journal {
             path: self.path.as_bytes().to_vec(),
             file_key: self.key.clone(),
-            records: self.full,
-            tail: self.tail.to_vec(),
-            sha256: self.digest.as_ref().map(Midstate::save).unwrap_or_default(),
-            hashed,
-            gens: self.generations.range(..=self.full).map(|(index, generation)| (*index, *generation)).collect(),
+            records,
+            tail: tail.to_vec(),
+            sha256: digest.map(Midstate::save).unwrap_or_default(),
+            hashed: digest.map_or(0, Midstate::hashed),
+            gens: self.generations.range(..=records).map(|(index, generation)| (*index, *generation)).collect(),
             closed: self.closed,
             mtime: self.mtime,
             opened_at: self.opened_at,
             updated_at: clock::now().0,
         };
+        let tail_len = tail.len() as u64;
         let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
         let Journal { mut tail, mut sha256, .. } = journal;
         tail.zeroize();
         sha256.zeroize();
-        staging.write_journal(&self.part, &sealed, durable)?;
-        self.part.hint_size(self.contiguous())?;
-        self.journaled_at = self.contiguous();
+        let length = records * CHUNK_U64 + tail_len;
+        staging.write_journal(&self.part, length, &sealed, durable)?;
+        self.has_journal = true;
+        self.journaled = length;
+        if durable {
+            self.synced = length;
+        }
         Ok(())
     }
 
@@ -141,9 +172,6 @@ impl Upload {
         let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
         self.part.write_all_at(&self.buffer, offset)?;
         self.part.set_len(offset + self.buffer.len() as u64)?;
-        if !self.header_in_buffer {
-            self.part.wipe_envelope()?;
-        }
         self.part.close_writer();
         Ok((size, sha256))
     }

@@ -7,10 +7,11 @@ use super::{CHUNK_U64, Upload};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{GENERATIONS_MAX, Midstate, record_offset};
 use crate::session::reply::{Outcome, Refusal, TOO_LARGE};
+use crate::session::staging::Staging;
 
 impl Upload {
     /// FSETSTAT with a size. To the size it has: nothing, unless it is how this client says it was interrupted.
-    pub fn truncate(&mut self, size: u64, only_size: bool) -> Outcome<()> {
+    pub fn truncate(&mut self, staging: &Staging, size: u64, only_size: bool) -> Outcome<()> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
@@ -26,7 +27,7 @@ impl Upload {
         if !delivered {
             self.fill_gaps()?;
             if size < self.len() {
-                self.cut(size)?
+                self.cut(staging, size)?
             } else {
                 self.fill_to(size)?
             }
@@ -37,7 +38,7 @@ impl Upload {
         }
         // Written in place from the beginning to exactly here: the rest is what an earlier, longer try left.
         let in_place = self.resumed && !self.habits.truncated && !self.habits.appends && size == self.own_prefix;
-        self.cut(size)?;
+        self.cut(staging, size)?;
         self.interrupted |= !in_place;
         Ok(())
     }
@@ -48,7 +49,7 @@ impl Upload {
     }
 
     /// Lets go of everything from `size` on.
-    pub(super) fn cut(&mut self, size: u64) -> Outcome<()> {
+    pub(super) fn cut(&mut self, staging: &Staging, size: u64) -> Outcome<()> {
         self.ahead.clear();
         self.ahead_bytes = 0;
         self.closed = None;
@@ -58,6 +59,7 @@ impl Upload {
         if size >= self.contiguous() {
             return Ok(());
         }
+        self.lower_journal(staging, size)?;
         let (full, rest) = (size / CHUNK_U64, (size % CHUNK_U64) as usize);
         if full == self.full {
             self.tail[rest..].zeroize();
@@ -86,8 +88,6 @@ impl Upload {
             self.full = full;
         }
         self.digest = if size == 0 { Some(Midstate::new()) } else { None };
-        self.journaled_at = self.journaled_at.min(size);
-        self.synced_at = self.synced_at.min(size);
         self.own_prefix = self.own_prefix.min(size);
         Ok(())
     }

@@ -15,14 +15,14 @@ impl Upload {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let result = self.place(offset, data).and_then(|()| self.settle(staging));
+        let result = self.place(staging, offset, data).and_then(|()| self.settle(staging, data.len()));
         if let Err(refusal) = &result {
             self.fault = Some(refusal.clone());
         }
         result
     }
 
-    fn place(&mut self, offset: u64, data: &[u8]) -> Outcome<()> {
+    fn place(&mut self, staging: &Staging, offset: u64, data: &[u8]) -> Outcome<()> {
         let end = offset.checked_add(data.len() as u64).ok_or(TOO_LARGE)?;
         if data.is_empty() {
             return Ok(());
@@ -32,12 +32,15 @@ impl Upload {
         }
         // Sent again from the beginning, and not the same file: what an earlier try left is of no use.
         if self.resumed && self.own_prefix == 0 && offset == 0 && !self.matches(data)? {
-            self.cut(0)?;
+            self.cut(staging, 0)?;
         }
         if offset <= self.own_prefix {
             self.own_prefix = self.own_prefix.max(end);
         }
-        self.closed = None;
+        if self.closed.take().is_some() {
+            // What is written to again was not all there was.
+            self.journal(staging, true)?;
+        }
         if offset > self.contiguous() {
             self.fill_from_base(offset)?;
         }
@@ -51,7 +54,7 @@ impl Upload {
             self.fill_with_zeros(offset)?;
         }
         let over = usize::try_from(self.contiguous() - offset).unwrap_or(usize::MAX).min(data.len());
-        self.overwrite(offset, &data[..over])?;
+        self.overwrite(staging, offset, &data[..over])?;
         self.append(&data[over..])?;
         self.take_ahead()
     }
@@ -188,14 +191,15 @@ impl Upload {
     }
 
     /// Writes over bytes that are there. Bytes that do not change, as when a client sends again, change nothing.
-    fn overwrite(&mut self, mut offset: u64, mut data: &[u8]) -> Outcome<()> {
+    fn overwrite(&mut self, staging: &Staging, mut offset: u64, mut data: &[u8]) -> Outcome<()> {
         while !data.is_empty() {
             let (index, within) = (offset / CHUNK_U64, (offset % CHUNK_U64) as usize);
             let (now, rest) = data.split_at((CHUNK - within).min(data.len()));
             if index == self.full {
-                let there = self.tail.get_mut(within..within + now.len()).ok_or(DAMAGED)?;
-                if there != now {
-                    there.copy_from_slice(now);
+                let there = within..within + now.len();
+                if self.tail.get(there.clone()).ok_or(DAMAGED)? != now {
+                    self.lower_journal(staging, offset)?;
+                    self.tail[there].copy_from_slice(now);
                     self.digest = None;
                 }
             } else {
@@ -205,6 +209,7 @@ impl Upload {
                 if plain[within..within + now.len()] != *now {
                     plain[within..within + now.len()].copy_from_slice(now);
                     let plain = Zeroizing::new(plain.to_vec());
+                    self.lower_journal(staging, offset)?;
                     self.reseal(index, &plain)?;
                 }
             }
