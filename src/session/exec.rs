@@ -143,11 +143,11 @@ fn receipt(rest: &[Word]) -> Option<Command> {
         [word] if !word.bytes.starts_with(b"-") => (Part::Text, word),
         _ => return None,
     };
-    path(word).map(|path| Command::Receipt { path, part })
+    path(&word.bytes).map(|path| Command::Receipt { path, part })
 }
 
 fn status(rest: &[Word]) -> Option<Command> {
-    let paths: Vec<_> = operands(rest)?.iter().map(path).collect::<Option<_>>()?;
+    let paths: Vec<_> = operands(rest)?.iter().map(|word| path(&word.bytes)).collect::<Option<_>>()?;
     (!paths.is_empty()).then_some(Command::Status { paths })
 }
 
@@ -158,7 +158,8 @@ fn hash(rest: &[Word]) -> Option<Command> {
     if operands.is_empty() {
         return Some(Command::HashInput);
     }
-    let files: Option<_> = operands.iter().map(|word| path(word).map(|path| (word.bytes.clone(), path))).collect();
+    let files: Option<_> =
+        operands.iter().map(|word| path(&word.bytes).map(|path| (word.bytes.clone(), path))).collect();
     files.map(|files| Command::Hash { files })
 }
 
@@ -178,11 +179,11 @@ fn operands(rest: &[Word]) -> Option<&[Word]> {
 }
 
 /// `~` is the root, which is everybody's home.
-pub fn path(word: &Word) -> Option<VirtualPath> {
-    let bytes = match word.bytes.as_slice() {
+pub fn path(word: &[u8]) -> Option<VirtualPath> {
+    let bytes = match word {
         b"" => return None,
         [b'~'] => b"/",
-        [b'~', b'/', ..] => &word.bytes[1..],
+        [b'~', b'/', ..] => &word[1..],
         bytes => bytes,
     };
     VirtualPath::parse(bytes).ok()

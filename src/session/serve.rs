@@ -183,7 +183,7 @@ impl Serving {
     fn is_busy(&self) -> bool {
         self.lines().values().any(|line| match line {
             Line::Sftp(sftp) => sftp.has_open_handles(),
-            Line::Scp(_) => true,
+            Line::Scp(scp) => scp.is_busy(),
             _ => false,
         })
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sealdrop::cli::demo::place::RADIOLOGY;
 
 use crate::run::run;
-use crate::site::{Site, content, kill_hard};
+use crate::site::{Site, content, have, kill_hard};
 
 #[test]
 fn files_of_any_size_go_and_come_back() {
@@ -74,6 +74,40 @@ fn a_name_is_quoted_for_a_shell_that_is_not_there() {
     }
     site.partner().scp(&["-O", "a.dcm", &site.partner().remote("/shared/x;id")]).fails();
     site.partner().scp(&["-O", "a.dcm", &site.partner().remote("/shared/$(id)")]).fails();
+}
+
+#[test]
+fn a_pattern_pulls_what_a_shell_would_have_given() {
+    let site = Site::new();
+    for name in ["a1.dcm", "a2.dcm", "b.dcm"] {
+        let local = site.file(name, name.as_bytes());
+        site.partner().put(&local, &format!("/radiology/{name}"));
+    }
+    let to = site.work().join("matched");
+    fs::create_dir(&to).unwrap();
+    let inbox = site.recipient(RADIOLOGY).remote("/inbox/partner/a?.dcm");
+    site.recipient(RADIOLOGY).scp(&["-O", &inbox, "matched"]).ok();
+    let mut names: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["a1.dcm", "a2.dcm"]);
+    let none = site.recipient(RADIOLOGY).remote("/inbox/partner/z*.dcm");
+    site.recipient(RADIOLOGY).scp(&["-O", &none, "matched"]).fails();
+}
+
+#[test]
+fn pscp_speaks_it_too() {
+    if !have("pscp") || !have("puttygen") {
+        return;
+    }
+    let site = Site::new();
+    let bytes = content("by pscp ", 300_000);
+    site.file("a.dcm", &bytes);
+    site.partner()
+        .pscp(&["-scp", "-p", "a.dcm", &site.partner().remote("/radiology/a b.dcm").replace(' ', "\\ ")])
+        .ok();
+    let inbox = site.recipient(RADIOLOGY).remote("/inbox/partner/a\\ b.dcm");
+    site.recipient(RADIOLOGY).pscp(&["-scp", &inbox, "pulled"]).ok();
+    assert!(fs::read(site.work().join("pulled")).unwrap() == bytes);
 }
 
 #[test]

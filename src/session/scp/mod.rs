@@ -26,7 +26,7 @@ pub enum Scp {
 impl Scp {
     pub fn begin(shared: Arc<Shared>, terminal: Terminal, options: Options, paths: Vec<Word>) -> Self {
         match paths.as_slice() {
-            [target] if options.to => Self::Sink(sink::Sink::begin(shared, terminal, options, path(target))),
+            [target] if options.to => Self::Sink(sink::Sink::begin(shared, terminal, options, path(&target.bytes))),
             _ => Self::Source(source::Source::begin(shared, terminal, options, paths)),
         }
     }
@@ -36,6 +36,14 @@ impl Scp {
         match self {
             Self::Sink(sink) => sink.feed(data),
             Self::Source(source) => source.feed(data),
+        }
+    }
+
+    /// Whether files may still come or go.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Sink(sink) => sink.is_busy(),
+            Self::Source(source) => source.is_busy(),
         }
     }
 

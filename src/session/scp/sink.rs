@@ -111,6 +111,11 @@ impl Sink {
         }
     }
 
+    pub fn is_busy(&self) -> bool {
+        let state = self.lock();
+        state.busy || !state.ended
+    }
+
     pub fn window(&self) -> u32 {
         if self.lock().waiting.len() > WAITING_MANY { 2 } else { WINDOW }
     }

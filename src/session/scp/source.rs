@@ -19,11 +19,14 @@ use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, DAMAGED, DRAINING, IS_FOLDER, NO_SUCH_FILE, Outcome, Refusal};
 use crate::sftp::DATA_MAX;
 use crate::sftp::scp::{self, Answer, Answers, Options};
-use crate::sftp::words::Word;
+use crate::sftp::words::{Pattern, Word};
 use crate::vpath::VirtualPath;
 
 /// A client answers one thing at a time; one that is so far ahead is none.
 const ANSWERS_MAX: usize = 64;
+
+/// Names of a pattern are held until they are sent: some 30,000 of the usual length.
+const NAMES_MAX: usize = 4 << 20;
 
 pub struct Source {
     shared: Arc<Shared>,
@@ -86,6 +89,10 @@ impl Source {
         self.changed.notify_waiters();
     }
 
+    pub fn is_busy(&self) -> bool {
+        !self.lock().over
+    }
+
     pub fn end(&self) {
         self.lock().ended = true;
         self.changed.notify_waiters();
@@ -111,7 +118,23 @@ impl Source {
             return Ok(());
         }
         for word in paths {
-            let Some(path) = path(word) else {
+            if let Some((folder, pattern)) = word.pattern() {
+                match self.names(folder, &pattern).await {
+                    Ok(found) if !found.is_empty() => {
+                        for (path, name) in found {
+                            self.give(path, &name, failures).await?;
+                        }
+                        continue;
+                    }
+                    // As a shell leaves a pattern without a match: it is a name.
+                    Ok(_) => {}
+                    Err(refusal) => {
+                        self.complain(&word.bytes, &refusal, failures).await;
+                        continue;
+                    }
+                }
+            }
+            let Some(path) = path(&word.bytes) else {
                 self.complain(&word.bytes, &NO_SUCH_FILE, failures).await;
                 continue;
             };
@@ -122,6 +145,35 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// The names in `folder` that a pattern gives, in order. It is a listing, and recorded as one.
+    async fn names(&self, folder: &[u8], pattern: &Pattern<'_>) -> Outcome<Vec<(VirtualPath, FileName)>> {
+        let base = if folder.is_empty() { VirtualPath::root() } else { path(folder).ok_or(NO_SUCH_FILE)? };
+        self.shared.reserve()?;
+        let found = self.matching(base, pattern).await;
+        self.shared.unreserve();
+        found
+    }
+
+    async fn matching(&self, base: VirtualPath, pattern: &Pattern<'_>) -> Outcome<Vec<(VirtualPath, FileName)>> {
+        let folder = operations::open_folder(&self.shared, base.clone()).await?;
+        let mut walk = Walk { path: base.clone(), folder, page: VecDeque::new() };
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while let Some((name, _)) = self.next(&mut walk).await? {
+            if !pattern.matches(&name) {
+                continue;
+            }
+            let Ok(name) = FileName::new(&name) else { continue };
+            let path = base.join(&name)?;
+            bytes += path.as_bytes().len() + name.as_bytes().len();
+            if bytes > NAMES_MAX {
+                return Err(Refusal::failure("this pattern gives too many names: take the folder with -r"));
+            }
+            found.push((path, name));
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// What the client says to the last thing sent: whether it goes on with it.

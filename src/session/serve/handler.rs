@@ -152,17 +152,17 @@ impl Handler for Connection {
             return self.no_request("a second command on a channel", id, session);
         }
         let shown = || crate::names::escaped(command).chars().take(200).collect::<String>();
-        let command = match exec::parse(command) {
+        let parsed = match exec::parse(command) {
             Err(NoCommand::Unknown) => {
                 return self.no_command(format!("the command {}", shown()), id, session, NO_COMMAND);
             }
-            command => command,
+            parsed => parsed,
         };
         let serving = self.serving()?;
         let shared = Arc::clone(&serving.shared);
         let terminal = Terminal { ssh: session.handle(), id };
         session.channel_success(id)?;
-        let line = match command {
+        let line = match parsed {
             Ok(Command::Scp { options, paths }) => Line::Scp(Scp::begin(shared, terminal, options, paths)),
             Ok(Command::HashInput) => Line::Input(Arc::default()),
             Ok(command) => {
@@ -170,6 +170,7 @@ impl Handler for Connection {
                 Line::Done
             }
             Err(NoCommand::Usage(say)) => {
+                serving.report(format!("the command {}", shown()));
                 tokio::spawn(exec::usage(terminal, say));
                 Line::Done
             }
