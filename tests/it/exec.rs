@@ -1,11 +1,13 @@
 //! What `ssh HOST COMMAND` answers, and what SFTP's `check-file` does: receipts, what became of a file, and digests out of
 //! the ledger, to whom they belong and to nobody else.
 
+use std::fs;
+
 use sealdrop::cli::demo::place::{LAB, RADIOLOGY};
 use sealdrop::names::hex;
 use sha2::{Digest, Sha256};
 
-use crate::site::{Site, content, have_python};
+use crate::site::{Site, content, have, have_python};
 
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -108,6 +110,24 @@ fn rclones_probes_are_answered_as_a_unix_machine_does() {
     command.args(partner.ssh_options()).arg("-T").arg(partner.target()).arg("sha256sum");
     crate::run::run(command, b"something").fails_with(1);
     assert!(ask("help").ok().contains("status PATH"));
+}
+
+#[test]
+fn rclone_copies_and_checks_without_the_hashes_it_would_like() {
+    if !have("rclone") {
+        return;
+    }
+    let site = Site::new();
+    fs::create_dir(site.work().join("tree")).unwrap();
+    for n in 0..5 {
+        site.file(format!("tree/f{n}.dcm"), &content("", n * 30_000));
+    }
+    site.partner().rclone(&["copy", "tree", ":sftp:/shared/tree"]).ok();
+    site.partner().rclone(&["check", "tree", ":sftp:/shared/tree"]).ok();
+    let hashes = site.partner().rclone(&["hashsum", "SHA-256", "--download", ":sftp:/shared/tree"]).ok();
+    assert!(hashes.contains(&sha256(&content("", 60_000))), "{hashes}");
+    site.file("tree/f4.dcm", b"changed");
+    site.partner().rclone(&["check", "tree", ":sftp:/shared/tree"]).fails();
 }
 
 #[test]
