@@ -4,11 +4,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sealdrop::cli::demo::place::RADIOLOGY;
 
+use crate::exec::said_in_time;
 use crate::run::run;
 use crate::site::{Site, content, have, kill_hard};
 
@@ -25,8 +27,8 @@ fn files_of_any_size_go_and_come_back() {
         assert!(fs::read(site.work().join("pulled")).unwrap() == bytes, "{size}");
         site.partner().verified_receipt(&format!("/radiology/{name}"));
     }
-    let said = site.partner().ssh(&["-T"], &["status", "/radiology/f1.dcm"]).ok();
-    assert!(said.contains("radiology: picked up"), "{said}");
+    let status = || site.partner().ssh(&["-T"], &["status", "/radiology/f1.dcm"]).ok();
+    said_in_time(status, "radiology: picked up");
 }
 
 #[test]
@@ -128,6 +130,29 @@ fn what_is_refused_is_said_and_the_rest_goes_on() {
     assert!(!site.work().join("stolen/good.dcm").exists());
     site.partner().scp(&["-O", &site.partner().remote("/shared"), "folder"]).fails();
     assert!(!site.refusals("/radiology/good.dcm").is_empty());
+}
+
+#[test]
+fn a_damaged_file_ends_the_command_and_is_never_made_up() {
+    let site = Site::new();
+    let bytes = content("soon damaged ", 3_000_000);
+    let local = site.file("a.dcm", &bytes);
+    site.partner().put(&local, "/radiology/a.dcm");
+    let sealed = site.on_disk(RADIOLOGY, "/inbox/partner/a.dcm");
+    fs::set_permissions(&sealed, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = fs::File::options().write(true).open(&sealed).unwrap();
+    file.write_all_at(b"damage", 2_500_000).unwrap();
+    let inbox = site.recipient(RADIOLOGY).remote("/inbox/partner/a.dcm");
+    let said = site.recipient(RADIOLOGY).scp(&["-O", &inbox, "pulled"]).fails();
+    assert!(said.contains("this file is damaged"), "{said}");
+    let pulled = fs::read(site.work().join("pulled")).unwrap_or_default();
+    assert!(pulled.len() < bytes.len() && bytes.starts_with(&pulled), "{} bytes", pulled.len());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while site.events_of("corrupt", "/inbox/partner/a.dcm").is_empty() {
+        assert!(Instant::now() < deadline, "the damage is on record");
+    }
+    let said = site.partner().ssh(&["-T"], &["status", "/radiology/a.dcm"]).ok();
+    assert!(said.contains("not picked up"), "{said}");
 }
 
 /// What stands on the standard input of a client that speaks the protocol itself.
