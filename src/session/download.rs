@@ -97,15 +97,28 @@ impl Download {
     /// Appends up to `len` bytes from `offset`; nothing at and beyond the end.
     pub fn read(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Outcome<()> {
         let end = offset.saturating_add(len as u64).min(self.size);
+        self.peek(offset, len, out)?;
+        if offset < end {
+            self.sent.add(offset, end);
+        }
+        Ok(())
+    }
+
+    /// The same for bytes that stay in this process: nobody was given them.
+    pub fn peek(&mut self, offset: u64, len: usize, out: &mut Vec<u8>) -> Outcome<()> {
+        let end = offset.saturating_add(len as u64).min(self.size);
         if offset >= end {
             return Ok(());
         }
         match &mut self.content {
-            Content::Managed(managed) => managed.read(offset, end, out)?,
-            Content::Sealed { file, envelope } => read_sealed(file, envelope, offset, end, out)?,
+            Content::Managed(managed) => managed.read(offset, end, out),
+            Content::Sealed { file, envelope } => read_sealed(file, envelope, offset, end, out),
         }
-        self.sent.add(offset, end);
-        Ok(())
+    }
+
+    /// Its bytes are the sealed file, for its recipient to open.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.content, Content::Sealed { .. })
     }
 
     /// Bytes given out, repeats included.

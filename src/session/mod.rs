@@ -7,6 +7,8 @@
 //! | `transport` | the TCP stream and the SSH settings |
 //! | `porch` | logging in |
 //! | `serve` | channels: what is served, and everything else refused |
+//! | `exec` | the commands that `ssh HOST COMMAND` may give |
+//! | `scp` | files by the protocol of `scp -O` |
 //! | `keeper` | the conversation with the keeper |
 //! | `channel` | one SFTP channel: order, flow, handles |
 //! | `operations` | the requests that wait for the keeper |
@@ -17,11 +19,13 @@
 
 mod channel;
 mod download;
+mod exec;
 mod keeper;
 mod namespace;
 mod operations;
 mod porch;
 mod reply;
+mod scp;
 mod serve;
 mod staging;
 #[cfg(test)]

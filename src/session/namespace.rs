@@ -127,6 +127,16 @@ impl Tree {
         }
     }
 
+    /// Whether a client gets `path` as a sealed file.
+    pub fn shows_sealed(&self, path: &VirtualPath) -> bool {
+        self.view(path) == View::Sealed
+    }
+
+    /// Where a file at `disk` shows that its client gets as a sealed file.
+    pub fn sealed_name(disk: &VirtualPath) -> Outcome<VirtualPath> {
+        Ok(VirtualPath::parse(&[disk.as_bytes(), SEALED].concat())?)
+    }
+
     pub fn exists(&self, path: &VirtualPath) -> bool {
         matches!(self.place(path), Place::In(_)) && files::facts_beneath(self.root.as_fd(), path.relative()).is_ok()
     }

@@ -2,18 +2,20 @@
 //! function that asks, does its part on descriptors, and says what to answer. They hold nothing across a wait but what
 //! they were given, so the rest of the channel goes on. Here is the table; `uploads`, `reading` and `names` do them.
 
+mod digests;
 mod names;
 mod reading;
 mod uploads;
 
 use std::sync::Arc;
 
-use names::{remove, rename, set_stat, set_times};
-use reading::{open_folder, open_for_reading, read_receipts, stat};
-use uploads::open_upload;
+use names::{remove, rename, set_stat};
+use reading::{read_receipts, stat};
 pub use {
-    reading::ended,
-    uploads::{abandon, close_upload},
+    digests::{Query, check_file, digest},
+    names::set_times,
+    reading::{ended, open_folder, open_for_reading, receipts_page},
+    uploads::{abandon, close_upload, open_upload, throw_away},
 };
 
 use super::channel::{Open, Sftp, may_open};
@@ -42,6 +44,7 @@ pub enum Operation {
     Remove { path: VirtualPath },
     Rename { from: VirtualPath, to: VirtualPath, replace: bool },
     Space { path: VirtualPath },
+    CheckFile { path: VirtualPath, query: Query },
 }
 
 /// Whether even looking at `path` needs the keeper.
@@ -60,7 +63,9 @@ pub async fn perform(sftp: &Arc<Sftp>, id: u32, operation: Operation, out: &mut 
             }
             sftp.reserve()?;
             let opened = if flags.write() {
-                open_upload(sftp, path, flags).await.map(|upload| Open::Upload(Box::new(upload)))
+                open_upload(shared, path, flags, sftp.cuts_when_interrupted())
+                    .await
+                    .map(|upload| Open::Upload(Box::new(upload)))
             } else {
                 open_for_reading(shared, path).await
             };
@@ -110,6 +115,11 @@ pub async fn perform(sftp: &Arc<Sftp>, id: u32, operation: Operation, out: &mut 
             }
             _ => return Err(KEEPER_GONE),
         },
+        Operation::CheckFile { path, query } => {
+            let hashes = check_file(shared, &path, &query).await?;
+            reply::extended(out, id, |out| query.write(&hashes, out));
+            return Ok(());
+        }
     }
     reply::status(out, id, Status::Ok, Status::Ok.say());
     Ok(())

@@ -43,6 +43,12 @@ pub const LOST_END: Refusal = Refusal::failure("the end of this upload was lost 
 pub const BUSY: Refusal = Refusal::failure("this file is being uploaded by another session");
 pub const DRAINING: Refusal = Refusal::failure("the server is stopping: nothing new is opened");
 pub const TOO_MANY_HANDLES: Refusal = Refusal::failure("too many files are open in this session");
+pub const STILL_WRITTEN: Refusal = Refusal::failure("this file is still being written");
+pub const IS_FOLDER: Refusal = Refusal::failure("this is a folder");
+pub const SEALED_DIGEST: Refusal = Refusal::new(
+    Status::Unsupported,
+    "the digest of a sealed file is not kept: compare what you open with its receipt",
+);
 pub const READ_ONLY_RECEIPTS: Refusal = Refusal::new(Status::PermissionDenied, "receipts cannot be changed");
 
 impl From<(jail::Status, String)> for Refusal {

@@ -6,7 +6,7 @@ mod handler;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use super::channel::{Sftp, Shared};
 use super::keeper::{Keeper, Order};
 use super::namespace::Tree;
 use super::porch::Porch;
+use super::scp::Scp;
 use super::{Newborn, SessionSettings, transport};
 use crate::ipc::channel::{AsyncSocket, Socket};
-use crate::ipc::jail::{Admission, Answer, ToKeeper};
+use crate::ipc::jail::{Admission, ToKeeper};
 use crate::sys::confine::{self, Confined};
 use crate::sys::files;
-use crate::vpath::VirtualPath;
 
 /// Refusals reported to the keeper; a client that asks for a thousand shells is known by then.
 const REPORTS_MAX: u32 = 50;
@@ -43,6 +43,9 @@ enum Line {
     /// Opened, and nothing asked of it yet.
     Idle,
     Sftp(Arc<Sftp>),
+    Scp(Scp),
+    /// A command that waits for the end of its input; whether any came.
+    Input(Arc<AtomicBool>),
     /// A command was answered or refused; what still comes is not looked at.
     Done,
 }
@@ -178,7 +181,11 @@ impl Serving {
     }
 
     fn is_busy(&self) -> bool {
-        self.lines().values().any(|line| matches!(line, Line::Sftp(sftp) if sftp.has_open_handles()))
+        self.lines().values().any(|line| match line {
+            Line::Sftp(sftp) => sftp.has_open_handles(),
+            Line::Scp(scp) => scp.is_busy(),
+            _ => false,
+        })
     }
 
     fn report(&self, what: impl Into<String>) {
@@ -191,8 +198,10 @@ impl Serving {
     async fn finish(&self) {
         let lines: Vec<_> = self.lines().drain().collect();
         for (_, line) in lines {
-            if let Line::Sftp(sftp) = line {
-                sftp.end().await;
+            match line {
+                Line::Sftp(sftp) => sftp.end().await,
+                Line::Scp(scp) => scp.end().await,
+                _ => {}
             }
         }
         let (sent, received) = (&self.shared.sent, &self.shared.received);
@@ -215,55 +224,4 @@ fn enter(admission: Admission, tree: std::os::fd::OwnedFd, porch: Porch) -> std:
         reports: std::sync::atomic::AtomicU32::new(0),
         _confined: confined,
     })
-}
-
-/// `receipt PATH`, or `receipt --signature PATH`; the path may stand in single or double quotes.
-fn receipt_command(command: &[u8]) -> Option<(VirtualPath, bool)> {
-    let rest = command.trim_ascii().strip_prefix(b"receipt ")?.trim_ascii();
-    let (rest, signature) = match rest.strip_prefix(b"--signature ") {
-        Some(rest) => (rest.trim_ascii(), true),
-        None => (rest, false),
-    };
-    let bare = match rest {
-        [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
-        _ => rest,
-    };
-    if bare.is_empty() || bare.starts_with(b"-") {
-        return None;
-    }
-    VirtualPath::parse(bare).ok().map(|path| (path, signature))
-}
-
-async fn give_receipt(keeper: Keeper, ssh: Handle, id: ChannelId, path: VirtualPath, signature: bool) {
-    let status = match keeper.ask(ToKeeper::Receipt { path }).await {
-        Ok(Answer::Receipt(receipt)) => {
-            let text = if signature { receipt.signature } else { receipt.text };
-            let _ = ssh.data(id, text.into_bytes()).await;
-            0
-        }
-        Ok(_) => 1,
-        Err(refusal) => {
-            let _ = ssh.extended_data(id, 1, format!("{}\r\n", refusal.say).into_bytes()).await;
-            1
-        }
-    };
-    let _ = ssh.exit_status_request(id, status).await;
-    let _ = ssh.eof(id).await;
-    let _ = ssh.close(id).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_receipt_command_is_known() {
-        let path = |text: &str| VirtualPath::parse(text.as_bytes()).unwrap();
-        assert_eq!(receipt_command(b"receipt /a/b c"), Some((path("/a/b c"), false)));
-        assert_eq!(receipt_command(b"receipt --signature '/a/b'"), Some((path("/a/b"), true)));
-        for foreign in [&b"receipt"[..], b"receipt ", b"receipt -x", b"scp -t /", b"receipts /a", b"sh -c 'receipt /a'"]
-        {
-            assert_eq!(receipt_command(foreign), None);
-        }
-    }
 }

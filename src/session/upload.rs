@@ -243,6 +243,16 @@ impl Upload {
         self.closed.is_some()
     }
 
+    /// Size and SHA-256, of one that was closed under a temp name.
+    pub fn closed(&self) -> Option<(u64, [u8; 32])> {
+        self.closed
+    }
+
+    /// Whether a file of this size may be sent; known before its first byte from a client that says its size.
+    pub fn takes(&self, size: u64) -> Outcome<()> {
+        if size > self.grant.size_max { Err(TOO_LARGE) } else { Ok(()) }
+    }
+
     pub fn is_interrupted(&self) -> bool {
         self.interrupted
     }

@@ -13,6 +13,8 @@ pub const ANNOUNCED: &[(&str, &str)] = &[
     ("expand-path@openssh.com", "1"),
     ("home-directory", "1"),
     ("users-groups-by-id@openssh.com", "1"),
+    // The draft announces the algorithms; WinSCP looks for the name alone.
+    ("check-file", "sha256"),
 ];
 
 /// An EXTENDED request, its fields read.
@@ -50,6 +52,16 @@ pub enum Extended<'a> {
         from: &'a [u8],
         to: &'a [u8],
     },
+    /// `check-file-name`: WinSCP's.
+    CheckFileName {
+        path: &'a [u8],
+        check: CheckFile<'a>,
+    },
+    /// `check-file-handle`, and paramiko's `check-file`.
+    CheckFileHandle {
+        handle: &'a [u8],
+        check: CheckFile<'a>,
+    },
     /// One we do not know; its data is not looked at.
     Other {
         name: &'a [u8],
@@ -69,11 +81,34 @@ impl<'a> Extended<'a> {
             b"home-directory" => Self::HomeDirectory { user: r.string()? },
             b"users-groups-by-id@openssh.com" => Self::UsersGroupsById { users: r.string()?, groups: r.string()? },
             b"hardlink@openssh.com" => Self::HardLink { from: r.string()?, to: r.string()? },
+            b"check-file-name" => Self::CheckFileName { path: r.string()?, check: CheckFile::read(r, false)? },
+            b"check-file-handle" => Self::CheckFileHandle { handle: r.string()?, check: CheckFile::read(r, false)? },
+            b"check-file" => Self::CheckFileHandle { handle: r.string()?, check: CheckFile::read(r, true)? },
             name => {
                 r.rest();
                 Self::Other { name }
             }
         })
+    }
+}
+
+/// Which hashes are wanted (draft-ietf-secsh-filexfer-extensions-00, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckFile<'a> {
+    /// Names with commas between them, best first.
+    pub algorithms: &'a [u8],
+    pub start: u64,
+    /// 0: to the end.
+    pub length: u64,
+    /// 0: one hash over all.
+    pub block: u32,
+    /// The reply begins with the request's name, as paramiko reads it; the draft's begins with the algorithm's.
+    pub named: bool,
+}
+
+impl<'a> CheckFile<'a> {
+    fn read(r: &mut Reader<'a>, named: bool) -> Result<Self, WireError> {
+        Ok(Self { algorithms: r.string()?, start: r.u64()?, length: r.u64()?, block: r.u32()?, named })
     }
 }
 

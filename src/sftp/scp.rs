@@ -55,6 +55,8 @@ pub enum ScpError {
     Number,
     #[error("unexpected filename")]
     Name,
+    #[error("a folder came without -r")]
+    Folder,
 }
 
 /// Reads the stream of a client that sends. It knows nothing of files: who uses it says after a [`Line::File`] that the

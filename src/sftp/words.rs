@@ -16,6 +16,91 @@ pub struct Word {
     pub wild: Vec<usize>,
 }
 
+impl Word {
+    /// The folder part and, where only the last name is one, the pattern: what `scp -f` looks names up by.
+    pub fn pattern(&self) -> Option<(&[u8], Pattern<'_>)> {
+        let name = self.bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let wild = (*self.wild.first()? >= name).then_some(self.wild.as_slice())?;
+        Some((&self.bytes[..name], Pattern { bytes: &self.bytes[name..], wild, offset: name }))
+    }
+}
+
+/// One name with `*`, `?` or `[…]` in it (XCU 2.13.1 and 2.13.3), in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pattern<'a> {
+    bytes: &'a [u8],
+    wild: &'a [usize],
+    offset: usize,
+}
+
+impl Pattern<'_> {
+    /// Whether a shell would give this name. One that begins with a dot is given only for a dot.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        if name.first() == Some(&b'.') && self.bytes.first() != Some(&b'.') {
+            return false;
+        }
+        // To where a mismatch falls back: after the last star, with one more byte taken by it.
+        let (mut at, mut of, mut back) = (0, 0, None);
+        while at < name.len() {
+            match self.one(of, name[at]) {
+                Some(_) if self.is_star(of) => {
+                    back = Some((of + 1, at));
+                    of += 1;
+                }
+                Some(next) => (at, of) = (at + 1, next),
+                None => match &mut back {
+                    Some((after, from)) => {
+                        *from += 1;
+                        (at, of) = (*from, *after);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        (of..self.bytes.len()).all(|of| self.is_star(of))
+    }
+
+    fn is_wild(&self, of: usize, byte: u8) -> bool {
+        self.bytes.get(of) == Some(&byte) && self.wild.binary_search(&(of + self.offset)).is_ok()
+    }
+
+    fn is_star(&self, of: usize) -> bool {
+        self.is_wild(of, b'*')
+    }
+
+    /// Where the pattern goes on if what stands at `of` takes `byte`.
+    fn one(&self, of: usize, byte: u8) -> Option<usize> {
+        if self.is_star(of) || self.is_wild(of, b'?') {
+            return Some(of + 1);
+        }
+        if self.is_wild(of, b'[')
+            && let Some((takes, next)) = self.class(of + 1, byte)
+        {
+            return takes.then_some(next);
+        }
+        (self.bytes.get(of) == Some(&byte)).then_some(of + 1)
+    }
+
+    /// Whether the class whose inside begins at `of` takes `byte`, and where it ends; `None` if it does not end.
+    fn class(&self, of: usize, byte: u8) -> Option<(bool, usize)> {
+        let not = matches!(self.bytes.get(of)?, b'!' | b'^');
+        let begin = of + usize::from(not);
+        let end = begin + 1 + self.bytes.get(begin + 1..)?.iter().position(|&b| b == b']')?;
+        let mut inside = &self.bytes[begin..end];
+        let mut takes = false;
+        while let Some((&low, rest)) = inside.split_first() {
+            if let [b'-', high, rest @ ..] = rest {
+                takes |= (low..=*high).contains(&byte);
+                inside = rest;
+            } else {
+                takes |= low == byte;
+                inside = rest;
+            }
+        }
+        Some((takes != not, end + 1))
+    }
+}
+
 /// Why a line is not one of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WordsError {
@@ -154,6 +239,28 @@ mod tests {
         assert_eq!(wild, [&[1][..], &[], &[2], &[1]]);
     }
 
+    #[test]
+    fn a_pattern_gives_the_names_a_shell_gives() {
+        let given = |line: &str, names: &[&str]| -> Vec<String> {
+            let words = split(line.as_bytes()).unwrap();
+            let (_, pattern) = words[0].pattern().unwrap();
+            names.iter().filter(|name| pattern.matches(name.as_bytes())).map(|name| (*name).to_owned()).collect()
+        };
+        let names = ["a.dcm", "b.dcm", "ab.dcm", "a*.dcm", ".a.dcm", "a.zip", "]"];
+        assert_eq!(given("/x/*.dcm", &names), ["a.dcm", "b.dcm", "ab.dcm", "a*.dcm"]);
+        assert_eq!(given("?.dcm", &names), ["a.dcm", "b.dcm"]);
+        assert_eq!(given("[b-z].dcm", &names), ["b.dcm"]);
+        assert_eq!(given("[!b]*", &names), ["a.dcm", "ab.dcm", "a*.dcm", "a.zip", "]"]);
+        assert_eq!(given("[]]*", &names), ["]"]);
+        assert_eq!(given(r"a\**", &names), ["a*.dcm"]);
+        assert_eq!(given(".*", &names), [".a.dcm"]);
+        assert_eq!(given("*", &[]), [""; 0]);
+        assert_eq!(given("[a*", &["[ab", "a"]), ["[ab"]);
+        let words = split(br"/a*/b /a/b* /a/b\* ").unwrap();
+        let folders: Vec<_> = words.iter().map(|word| word.pattern().map(|(folder, _)| folder)).collect();
+        assert_eq!(folders, [None, Some(&b"/a/"[..]), None]);
+    }
+
     /// In single quotes, as `shlex.quote` and most scripts do it.
     fn single_quoted(word: &[u8]) -> Vec<u8> {
         let mut out = vec![b'\''];
@@ -179,6 +286,25 @@ mod tests {
             prop_assume!(!word.contains(&b'\n'));
             let line: Vec<u8> = word.iter().flat_map(|&byte| [b'\\', byte]).collect();
             prop_assert_eq!(split(&line).unwrap(), [Word { bytes: word, wild: Vec::new() }]);
+        }
+
+        #[test]
+        fn a_star_takes_whatever_there_is(before: Vec<u8>, middle: Vec<u8>, after: Vec<u8>) {
+            prop_assume!(!before.contains(&b'/') && !after.contains(&b'/'));
+            let word = Word { bytes: [&b"/"[..], &before, b"*", &after].concat(), wild: vec![1 + before.len()] };
+            if let Some((_, pattern)) = word.pattern() {
+                let name = [&before[..], &middle, &after].concat();
+                prop_assert!(pattern.matches(&name) || name.starts_with(b"."));
+            }
+        }
+
+        #[test]
+        fn arbitrary_patterns_never_panic(line: Vec<u8>, name: Vec<u8>) {
+            for word in split(&line).unwrap_or_default() {
+                if let Some((_, pattern)) = word.pattern() {
+                    let _ = pattern.matches(&name);
+                }
+            }
         }
 
         #[test]

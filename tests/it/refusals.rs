@@ -7,7 +7,7 @@ use crate::user::User;
 #[test]
 fn there_is_no_shell_and_no_command() {
     let site = Site::new();
-    for words in [&[][..], &["id"], &["/bin/sh", "-c", "id"], &["scp", "-t", "/"], &["sftp-server"]] {
+    for words in [&[][..], &["id"], &["/bin/sh", "-c", "id"], &["scp"], &["receipt /a; id"], &["sftp-server"]] {
         let ran = site.partner().ssh(&["-T"], words);
         assert!(!String::from_utf8_lossy(&ran.stdout).contains("uid="), "{}", ran.told());
         ran.fails();

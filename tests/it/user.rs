@@ -125,20 +125,34 @@ impl<'a> User<'a> {
 
     /// `psftp` with batch lines.
     pub fn psftp(&self, batch: &str) -> Ran {
+        let script = self.site.file(format!("psftp-{}", unique()), format!("{batch}\n").as_bytes());
+        let mut command = self.putty("psftp");
+        command.arg("-b").arg(&script).arg(self.target());
+        run(command, b"")
+    }
+
+    /// `pscp` with its words.
+    pub fn pscp(&self, words: &[&str]) -> Ran {
+        let mut command = self.putty("pscp");
+        command.args(words);
+        run(command, b"")
+    }
+
+    /// One of PuTTY's programs, with this user's key and the server's.
+    fn putty(&self, program: &str) -> Command {
         let key = self.site.work().join(format!("{}.ppk", self.name));
         if !key.exists() {
             let mut convert = Command::new("puttygen");
             convert.arg(self.key()).args(["-O", "private", "-o"]).arg(&key);
             run(convert, b"").ok();
         }
-        let script = self.site.file(format!("psftp-{}", unique()), format!("{batch}\n").as_bytes());
-        let mut command = Command::new("psftp");
-        command.args(["-batch", "-P", &self.port(), "-i"]).arg(&key).arg("-b").arg(&script);
+        let mut command = Command::new(program);
+        command.args(["-batch", "-P", &self.port(), "-i"]).arg(&key);
         for line in fs::read_to_string(self.site.place().known_hosts()).expect("known hosts").lines() {
             command.args(["-hostkey", &fingerprint(line)]);
         }
-        command.arg(self.target()).env("HOME", self.site.work()).current_dir(self.site.work());
-        run(command, b"")
+        command.env("HOME", self.site.work()).current_dir(self.site.work());
+        command
     }
 
     /// `curl` with its words before the URL of `path`.

@@ -3,12 +3,27 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Open, Sftp, Slot, lock};
+use super::{Open, Sftp, Shared, Slot, lock};
 use crate::ipc::jail::{Abandon, ToKeeper};
 use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, Outcome, TOO_MANY_HANDLES};
 use crate::sftp;
 use crate::vpath::VirtualPath;
+
+impl Shared {
+    /// Room for one more handle, before anything is asked for it. Given back by [`Shared::unreserve`] or CLOSE.
+    pub fn reserve(&self) -> Outcome<()> {
+        let max = self.admission.handles_max;
+        let taken = self
+            .handles_open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| if open < max { Some(open + 1) } else { None });
+        taken.map(drop).map_err(|_| TOO_MANY_HANDLES)
+    }
+
+    pub fn unreserve(&self) {
+        self.handles_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Sftp {
     /// Gives a file that an operation opened a handle.
@@ -23,18 +38,12 @@ impl Sftp {
         handle
     }
 
-    /// Room for one more handle, before anything is asked for it. Given back by [`Sftp::unreserve`] or CLOSE.
     pub fn reserve(&self) -> Outcome<()> {
-        let max = self.shared.admission.handles_max;
-        let taken = self
-            .shared
-            .handles_open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| if open < max { Some(open + 1) } else { None });
-        taken.map(drop).map_err(|_| TOO_MANY_HANDLES)
+        self.shared.reserve()
     }
 
     pub fn unreserve(&self) {
-        self.shared.handles_open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.unreserve();
     }
 
     /// Takes what a handle stands for, for a request that waits for the keeper.

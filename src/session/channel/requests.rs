@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{BATCH_MAX, Deferred, Open, Sftp, State, ok};
 use crate::session::namespace::{Folder, Tree};
-use crate::session::operations::{self, Operation};
-use crate::session::reply::{BAD_HANDLE, NO_LINKS, Outcome, Refusal, UNSUPPORTED};
+use crate::session::operations::{self, Operation, Query};
+use crate::session::reply::{BAD_HANDLE, NO_LINKS, Outcome, Refusal, STILL_WRITTEN, UNSUPPORTED};
 use crate::sftp::extension::{Extended, write_limits};
 use crate::sftp::packet::Request;
 use crate::sftp::status::Status;
@@ -188,6 +188,18 @@ impl Sftp {
                 Extended::HardLink { from: _, to } => {
                     self.refused("a hard link", Some(path(to)?));
                     return Err(NO_LINKS);
+                }
+                Extended::CheckFileName { path: name, check } => {
+                    Operation::CheckFile { path: path(name)?, query: Query::new(&check)? }
+                }
+                Extended::CheckFileHandle { handle, check } => {
+                    let path = match &state.slot(number(handle)?)?.file {
+                        Open::Download(download) if download.is_sealed() => Tree::sealed_name(&download.path)?,
+                        Open::Download(download) => download.path.clone(),
+                        Open::Upload(_) => return Err(STILL_WRITTEN),
+                        _ => return Err(BAD_HANDLE),
+                    };
+                    Operation::CheckFile { path, query: Query::new(&check)? }
                 }
                 Extended::Other { .. } => return Err(UNSUPPORTED),
             },

@@ -38,7 +38,7 @@ async fn set_size(sftp: &Arc<Sftp>, path: VirtualPath, size: u64) -> Outcome<()>
     if shared.tree.place(&path) != Place::In(FolderKind::Shared) || !shared.tree.exists(&path) {
         return Err(Refusal::failure("the size of a delivered file does not change"));
     }
-    let mut upload = open_upload(sftp, path, OpenFlags(0x02)).await?;
+    let mut upload = open_upload(shared, path, OpenFlags(0x02), sftp.cuts_when_interrupted()).await?;
     if let Err(refusal) = upload.truncate(&shared.tree.staging, size, true) {
         throw_away(shared, upload, &refusal).await;
         return Err(refusal);
@@ -47,7 +47,7 @@ async fn set_size(sftp: &Arc<Sftp>, path: VirtualPath, size: u64) -> Outcome<()>
 }
 
 /// Whatever the keeper says: a time that is not kept must not fail the job of the client that set it.
-pub(super) async fn set_times(shared: &Shared, path: VirtualPath, atime: u32, mtime: u32) {
+pub async fn set_times(shared: &Shared, path: VirtualPath, atime: u32, mtime: u32) {
     let tree = &shared.tree;
     if !tree.exists(&path) {
         // Parked under a temp name: the time waits in the journal for the commit.

@@ -26,7 +26,7 @@ pub(super) async fn ask_open(keeper: &Keeper, path: &VirtualPath, file: &File) -
     }
 }
 
-pub(super) async fn open_for_reading(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
+pub async fn open_for_reading(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
     let tree = &shared.tree;
     match tree.place(&path) {
         Place::Receipts(below) => return receipt(&shared.keeper, &below).await.map(|(text, at)| Open::Text(text, at)),
@@ -67,7 +67,7 @@ pub fn ended(keeper: &Keeper, download: &Download) {
     });
 }
 
-pub(super) async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
+pub async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
     if let Place::Receipts(below) = shared.tree.place(&path) {
         // The first page says whether there is such a folder; the root of receipts always is.
         if !below.is_root() && receipt_file(&receipts_page(&shared.keeper, &path, None).await?.0).is_some() {
@@ -89,7 +89,7 @@ fn plain(below: &VirtualPath) -> Outcome<VirtualPath> {
     VirtualPath::parse(&bytes).map_err(|_| NO_SUCH_FILE)
 }
 
-async fn receipts_page(
+pub async fn receipts_page(
     keeper: &Keeper,
     path: &VirtualPath,
     after: Option<String>,
@@ -117,7 +117,7 @@ enum ReceiptPart {
 }
 
 /// The bytes of a file below `/receipts`, and when it was given.
-async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, u64)> {
+pub async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, u64)> {
     let bytes = below.as_bytes();
     let part = [
         (&b".receipt"[..], ReceiptPart::Text),

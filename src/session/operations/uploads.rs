@@ -2,7 +2,6 @@
 //! when it ends otherwise. Whatever happens, the lock on the `.part` goes before the keeper hears that it is free.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use super::reading::ask_open;
 use super::refuse_receipts;
@@ -10,7 +9,7 @@ use crate::clock::Time;
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Opened, Staged, StagedFrom, ToKeeper};
 use crate::names::DropId;
 use crate::seal::{FileKey, Reader};
-use crate::session::channel::{Sftp, Shared};
+use crate::session::channel::Shared;
 use crate::session::download::DiskFile;
 use crate::session::keeper::Keeper;
 use crate::session::reply::{DAMAGED, EXISTS, KEEPER_GONE, LOST_END, NO_SUCH_FILE, Outcome, Refusal};
@@ -26,19 +25,20 @@ async fn stage(keeper: &Keeper, path: &VirtualPath, from: Option<StagedFrom>, ex
     }
 }
 
-pub(super) async fn open_upload(sftp: &Arc<Sftp>, path: VirtualPath, flags: OpenFlags) -> Outcome<Upload> {
-    let shared = &sftp.shared;
+/// `cuts_when_interrupted`: see [`Habits`].
+pub async fn open_upload(
+    shared: &Shared,
+    path: VirtualPath,
+    flags: OpenFlags,
+    cuts_when_interrupted: bool,
+) -> Outcome<Upload> {
     let (tree, keeper) = (&shared.tree, &shared.keeper);
     refuse_receipts(tree, &path)?;
     let exists = tree.exists(&path);
     let found = tree.staging.open(&path)?;
     // What STAT has said, which nobody else can change now.
     let stated = tree.staging.size(&path);
-    let habits = Habits {
-        truncated: flags.truncate(),
-        appends: flags.append(),
-        cuts_when_interrupted: sftp.cuts_when_interrupted(),
-    };
+    let habits = Habits { truncated: flags.truncate(), appends: flags.append(), cuts_when_interrupted };
     if flags.create() && flags.exclusive() && found.is_some() && stated.is_some() && !exists {
         // To the client it exists: STAT says so.
         return Err(EXISTS);
@@ -181,7 +181,7 @@ async fn commit(
 }
 
 /// An upload that broke a rule or failed: nothing of it stays, so that nothing of it stats.
-pub(super) async fn throw_away(shared: &Shared, upload: Upload, refusal: &Refusal) {
+pub async fn throw_away(shared: &Shared, upload: Upload, refusal: &Refusal) {
     let why = if upload::is_refusal(refusal) { Abandon::Refused } else { Abandon::Failed };
     let (path, drop, bytes) = (upload.path.clone(), upload.drop, upload.len());
     if let Err(refusal) = upload.remove(&shared.tree.staging) {

@@ -1,26 +1,23 @@
 //! What russh calls, and the one place that says what is served: logging in, channels with the subsystem `sftp`, and the
-//! command `receipt PATH`. Everything else is refused below, in words where the protocol has room for them, and reported
+//! commands of `exec`. Everything else is refused below, in words where the protocol has room for them, and reported
 //! to the keeper once somebody is logged in.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
 
-use super::{Line, Serving, enter, give_receipt, receipt_command};
+use super::{Line, Serving, enter};
 use crate::session::channel::{Outlet, Sftp, may_open};
+use crate::session::exec::{self, Command, NO_COMMAND, NO_SHELL, NoCommand, Terminal};
 use crate::session::porch::{Porch, Verdict};
+use crate::session::scp::Scp;
 use crate::session::transport;
 
 /// More than any client opens on one connection; OpenSSH's MaxSessions is the same.
 const CHANNELS_MAX: usize = 10;
-
-/// What a shell or a foreign command is told on standard error.
-const SFTP_ONLY: &[u8] = b"This server offers SFTP only: use sftp, or scp without -O.\r\n";
-
-/// The exit status of a command there is not, as shells give it.
-const NO_COMMAND: u32 = 127;
 
 /// What russh calls. Its two halves never overlap: before admission there is only `porch`, after it only `serving`.
 pub(super) struct Connection {
@@ -78,7 +75,7 @@ impl Connection {
         serving.report(what);
         serving.lines().insert(id, Line::Done);
         session.channel_success(id)?;
-        session.extended_data(id, 1, SFTP_ONLY)?;
+        session.extended_data(id, 1, format!("{NO_SHELL}\r\n").into_bytes())?;
         session.exit_status_request(id, status)?;
         session.eof(id)?;
         session.close(id)
@@ -154,14 +151,32 @@ impl Handler for Connection {
         if !self.is_idle(id)? {
             return self.no_request("a second command on a channel", id, session);
         }
-        let Some((path, signature)) = receipt_command(command) else {
-            let shown: String = crate::names::escaped(command).chars().take(200).collect();
-            return self.no_command(format!("the command {shown}"), id, session, NO_COMMAND);
+        let shown = || crate::names::escaped(command).chars().take(200).collect::<String>();
+        let parsed = match exec::parse(command) {
+            Err(NoCommand::Unknown) => {
+                return self.no_command(format!("the command {}", shown()), id, session, NO_COMMAND);
+            }
+            parsed => parsed,
         };
         let serving = self.serving()?;
-        serving.lines().insert(id, Line::Done);
+        let shared = Arc::clone(&serving.shared);
+        let terminal = Terminal { ssh: session.handle(), id };
         session.channel_success(id)?;
-        tokio::spawn(give_receipt(serving.shared.keeper.clone(), session.handle(), id, path, signature));
+        let line = match parsed {
+            Ok(Command::Scp { options, paths }) => Line::Scp(Scp::begin(shared, terminal, options, paths)),
+            Ok(Command::HashInput) => Line::Input(Arc::default()),
+            Ok(command) => {
+                tokio::spawn(exec::run(shared, terminal, command));
+                Line::Done
+            }
+            Err(NoCommand::Usage(say)) => {
+                serving.report(format!("the command {}", shown()));
+                tokio::spawn(exec::usage(terminal, say));
+                Line::Done
+            }
+            Err(NoCommand::Unknown) => Line::Done,
+        };
+        serving.lines().insert(id, line);
         Ok(())
     }
 
@@ -175,7 +190,18 @@ impl Handler for Connection {
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
         let serving = self.serving()?;
         serving.touch();
-        let Some(Line::Sftp(sftp)) = serving.line(id) else { return Ok(()) };
+        let sftp = match serving.line(id) {
+            Some(Line::Sftp(sftp)) => sftp,
+            Some(Line::Scp(scp)) => {
+                scp.feed(data);
+                return Ok(());
+            }
+            Some(Line::Input(any)) => {
+                any.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         if let Err(error) = sftp.feed(data, id, session) {
             tracing::info!(user = %serving.shared.admission.user, %error, "a client broke the SFTP protocol; its connection ends");
             serving.report(format!("an SFTP stream that breaks the protocol: {error}"));
@@ -187,29 +213,44 @@ impl Handler for Connection {
     fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
         match self.serving.as_ref().and_then(|serving| serving.line(id)) {
             Some(Line::Sftp(sftp)) => sftp.window(),
+            Some(Line::Scp(scp)) => scp.window(),
             _ => transport::WINDOW,
         }
     }
 
     async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        let line = self.serving()?.lines().insert(id, Line::Done);
-        if let Some(Line::Sftp(sftp)) = line {
-            let handle = session.handle();
-            tokio::spawn(async move {
-                sftp.settled().await;
-                sftp.end().await;
-                let _ = handle.exit_status_request(id, 0).await;
-                let _ = handle.eof(id).await;
-                let _ = handle.close(id).await;
-            });
+        let serving = self.serving()?;
+        match serving.line(id) {
+            Some(Line::Sftp(sftp)) => {
+                serving.lines().insert(id, Line::Done);
+                let handle = session.handle();
+                tokio::spawn(async move {
+                    sftp.settled().await;
+                    sftp.end().await;
+                    let _ = handle.exit_status_request(id, 0).await;
+                    let _ = handle.eof(id).await;
+                    let _ = handle.close(id).await;
+                });
+            }
+            // It ends its channel itself, when it has done what came before.
+            Some(Line::Scp(scp)) => scp.eof(),
+            Some(Line::Input(any)) => {
+                serving.lines().insert(id, Line::Done);
+                let terminal = Terminal { ssh: session.handle(), id };
+                tokio::spawn(exec::hash_input(terminal, !any.load(Ordering::Relaxed)));
+            }
+            Some(Line::Idle) => drop(serving.lines().insert(id, Line::Done)),
+            Some(Line::Done) | None => {}
         }
         Ok(())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
         let line = self.serving()?.lines().remove(&id);
-        if let Some(Line::Sftp(sftp)) = line {
-            tokio::spawn(async move { sftp.end().await });
+        match line {
+            Some(Line::Sftp(sftp)) => drop(tokio::spawn(async move { sftp.end().await })),
+            Some(Line::Scp(scp)) => drop(tokio::spawn(async move { scp.end().await })),
+            _ => {}
         }
         Ok(())
     }
