@@ -401,11 +401,7 @@ async fn sweep_on_schedule(keeper: Arc<Keeper>) {
 
 async fn discard_stale(keeper: &Arc<Keeper>, now: Time) {
     let worker = Arc::clone(keeper);
-    let discarded = blocking(move || {
-        let policy = worker.policy();
-        policy.users().map(|user| recovery::discard_stale(&worker, user, now)).sum::<Result<u32, _>>()
-    })
-    .await;
+    let discarded = blocking(move || recovery::discard_stale(&worker, now)).await;
     match discarded {
         Ok(0) => {}
         Ok(discarded) => tracing::info!(discarded, "uploads nobody resumed in time were destroyed"),

@@ -3,6 +3,7 @@
 //! sessions at once are a line each.
 
 mod commit;
+mod recovery;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::desk::{Client, Refusal};
-use super::{Keeper, keys, recovery, state};
+use super::{Keeper, keys, state};
 use crate::clock;
 use crate::config;
 use crate::ipc::gate::ToGate;
@@ -91,12 +92,13 @@ impl Place {
     }
 
     /// As after a crash: nothing is said, nothing is put in order, and the next start mends.
-    fn restart(mut self) -> Self {
+    async fn restart(mut self) -> Self {
         let keeper = self.keeper.take().unwrap();
         keeper.ledger.clone().close();
         drop(Arc::into_inner(keeper).expect("nobody works any more"));
         let place = self.started();
-        recovery::mend(place.keeper(), clock::now()).unwrap();
+        let worker = Arc::clone(place.keeper());
+        tokio::task::spawn_blocking(move || super::recovery::mend(&worker, clock::now()).unwrap()).await.unwrap();
         place
     }
 
