@@ -103,6 +103,9 @@ impl KeeperError {
     }
 }
 
+/// What the gate is to be told, in order.
+type GateMail = mpsc::UnboundedReceiver<ToGate>;
+
 /// What every part of the keeper shares.
 pub struct Keeper {
     pub settings: Settings,
@@ -130,7 +133,7 @@ impl Keeper {
         settings: Settings,
         policy: Policy,
         gate_pid: i32,
-    ) -> Result<(Arc<Self>, Vec<Recovery>, mpsc::UnboundedReceiver<ToGate>), KeeperError> {
+    ) -> Result<(Arc<Self>, Vec<Recovery>, GateMail), KeeperError> {
         let state = state::State::open(&settings.state)?;
         let keys = keys::Keys::open(&settings.keys)?;
         let signer =
@@ -247,11 +250,7 @@ fn stop(keeper: &Keeper, ended: &Result<(), KeeperError>) {
     keeper.ledger.clone().close();
 }
 
-async fn serve(
-    keeper: &Arc<Keeper>,
-    gate: Socket,
-    mut gate_mail: mpsc::UnboundedReceiver<ToGate>,
-) -> Result<(), KeeperError> {
+async fn serve(keeper: &Arc<Keeper>, gate: Socket, mut gate_mail: GateMail) -> Result<(), KeeperError> {
     let gate = AsyncSocket::new(gate)?;
     match gate.recv::<ToKeeper>().await {
         Ok(Some((ToKeeper::Ready, _))) => {}

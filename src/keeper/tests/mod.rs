@@ -3,6 +3,7 @@
 //! sessions at once are a line each.
 
 mod commit;
+mod names;
 mod recovery;
 
 use std::fs::{self, File, OpenOptions};
@@ -43,7 +44,7 @@ struct Place {
     dir: tempfile::TempDir,
     keeper: Option<Arc<Keeper>>,
     /// Heard by nobody; open, so that what is sent to the gate goes somewhere.
-    mail: Option<mpsc::UnboundedReceiver<ToGate>>,
+    mail: Option<GateMail>,
 }
 
 fn path(text: &str) -> VirtualPath {
