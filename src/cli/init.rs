@@ -22,6 +22,9 @@ pub struct Init {
     /// The configuration to make, or the one to make a state directory for
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    /// The server's name in receipts [default: this machine's host name]
+    #[arg(long)]
+    name: Option<String>,
     /// Where a new configuration keeps the state [default: /var/lib/sealdrop]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -44,8 +47,15 @@ impl Init {
         let mut made = self.make_config()?;
         let loaded = config::load(&self.config).map_err(|e| super::config_failure(&self.config, &e))?;
         made.extend(make_state(&loaded.settings)?);
+        let (known_hosts, allowed_signers) = for_partners(&loaded.settings)?;
         if say.is_json() {
-            say.json(&json!({ "config": self.config, "state": loaded.settings.state, "made": made }));
+            say.json(&json!({
+                "config": self.config,
+                "state": loaded.settings.state,
+                "made": made,
+                "known_hosts": known_hosts,
+                "allowed_signers": allowed_signers,
+            }));
             return Ok(());
         }
         for path in &made {
@@ -62,6 +72,11 @@ impl Init {
             self.config.display(),
             self.config.display()
         ));
+        say.line(format_args!(
+            "\n{}\n  a line for known_hosts (put the name they connect to in its place):\n    {known_hosts}\n  a line for allowed_signers, to check receipts with `ssh-keygen -Y verify -I {}`:\n    {allowed_signers}",
+            say.tone(Tone::Strong, "For partners:"),
+            loaded.settings.name,
+        ));
         Ok(())
     }
 
@@ -71,6 +86,9 @@ impl Init {
         let policies = self.config.with_file_name("policies");
         make_dirs(&policies, &mut made)?;
         let mut sample = SAMPLE.to_owned();
+        if let Some(name) = self.name.clone().or_else(host_name) {
+            sample = with_setting(&sample, "name", &format!("{name:?}"))?;
+        }
         if let Some(state) = &self.state {
             sample = with_setting(&sample, "state", &format!("{:?}", state.display().to_string()))?;
         }
@@ -83,6 +101,33 @@ impl Init {
         }
         Ok(made)
     }
+}
+
+/// What receipts can name the server by: this machine's name, if it is of letters, digits, dots and dashes.
+fn host_name() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    (plain && !name.is_empty()).then_some(name)
+}
+
+/// What partners need to know this server by: the line for `known_hosts` and the line for `allowed_signers`.
+fn for_partners(settings: &Settings) -> Result<(String, String), Failure> {
+    let read = |file: &str| {
+        let path = settings.keys.join(file);
+        let text = fs::read_to_string(&path).map_err(|e| cannot("read", &path, &e))?;
+        // Algorithm and key; the comment is this machine's own affair.
+        Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+    };
+    let port = settings.listen.first().map_or(22, std::net::SocketAddr::port);
+    let host = if port == 22 { settings.name.clone() } else { format!("[{}]:{port}", settings.name) };
+    Ok((
+        format!("{host} {}", read("host_ed25519.pub")?),
+        format!(
+            "{} namespaces=\"receipt@sealdrop,content@sealdrop,checkpoint@sealdrop\" {}",
+            settings.name,
+            read("receipt.pub")?
+        ),
+    ))
 }
 
 /// The state directory and its keys, whatever of them is missing.

@@ -51,7 +51,11 @@ impl Serve {
         // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
         let (keeper_end, gate_end) =
             channel::pair().map_err(|e| Failure::new(format_args!("cannot make a socket pair: {e}")))?;
-        let served = SessionSettings { login_grace: settings.limits.login_grace, ..SessionSettings::default() };
+        let served = SessionSettings {
+            login_grace: settings.limits.login_grace,
+            old_macs: settings.old_macs,
+            ..SessionSettings::default()
+        };
         let yard = yard::spawn(config, move || {
             gate::run(listeners, gate_end, move |born| {
                 let newborn = Newborn { stream: born.stream, peer: born.peer, local: born.local, keeper: born.keeper };

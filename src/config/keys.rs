@@ -101,6 +101,12 @@ pub static SERVER_TOP: Section = Section {
             "Host keys the server makes and shows.",
         ),
         key(
+            "old_macs",
+            Takes::Flag,
+            "false",
+            "Also takes MACs that are not encrypt-then-MAC: libssh2 before 1.11, and with it curl of Debian 12, has no other.",
+        ),
+        key(
             "test_clock",
             Takes::Flag,
             "false",

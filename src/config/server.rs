@@ -35,6 +35,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
     let user = account(&top);
     let ids = ids(&top);
     let host_keys = host_keys(&top);
+    let old_macs = top.flag("old_macs");
     let test_clock = top.flag("test_clock");
     if test_clock {
         reader.warn(
@@ -59,6 +60,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         user: user?,
         ids: ids?,
         host_keys: host_keys?,
+        old_macs,
         limits: limits?,
         sweep: sweep?,
         test_clock,

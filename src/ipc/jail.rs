@@ -146,6 +146,14 @@ pub enum ToKeeper {
     Receipt {
         path: VirtualPath,
     },
+    /// The digest of the plaintext of the file at `path`, as the ledger has it; nothing is opened.
+    Digests {
+        path: VirtualPath,
+    },
+    /// What became of the file that is, or was, at `path`.
+    DropStatus {
+        path: VirtualPath,
+    },
     /// Room left for the user at `path`, for statvfs@openssh.com.
     Space {
         path: VirtualPath,
@@ -220,6 +228,11 @@ pub enum Answer {
         more: bool,
     },
     Receipt(Box<ReceiptText>),
+    Digests {
+        size: u64,
+        sha256: Digest,
+    },
+    DropStatus(Box<DropStatus>),
     Space {
         total: u64,
         free: u64,
@@ -296,4 +309,45 @@ pub struct ReceiptText {
     pub signature: String,
     /// SSHSIG over the content itself, armoured.
     pub content_signature: String,
+}
+
+/// A drop as the one who asks may know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropStatus {
+    pub drop: DropId,
+    pub sender: UserName,
+    pub size: u64,
+    pub sha256: Digest,
+    pub received: Time,
+    pub expires: Option<Time>,
+    pub standing: Standing,
+    /// To its sender: every recipient. To a recipient: itself alone.
+    pub deliveries: Vec<Pickups>,
+}
+
+/// Where a drop is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It can be picked up.
+    Live,
+    /// The same, past its expiry too, until somebody releases it.
+    Held,
+    /// Its time has come: nobody gets it any more, and its key is destroyed by the next sweep.
+    Expired,
+    /// Its bytes are gone from this server.
+    Destroyed { at: Time },
+    /// Everybody removed it.
+    Removed { at: Time },
+    /// A later version took its place.
+    Superseded { at: Time },
+}
+
+/// One recipient of a drop, and what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pickups {
+    pub user: UserName,
+    pub count: u32,
+    pub last: Option<Time>,
+    /// When it removed its own entry.
+    pub removed: Option<Time>,
 }

@@ -32,6 +32,8 @@ pub enum Request {
     SetTimes,
     Receipts,
     Receipt,
+    Digests,
+    DropStatus,
     Space,
     Refused,
     Bye,
@@ -41,7 +43,7 @@ pub enum Request {
 pub const COMMIT_DESCRIPTORS: usize = 1;
 
 impl Request {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Attempt,
         Self::Stage,
         Self::Commit,
@@ -58,6 +60,8 @@ impl Request {
         Self::SetTimes,
         Self::Receipts,
         Self::Receipt,
+        Self::Digests,
+        Self::DropStatus,
         Self::Space,
         Self::Refused,
         Self::Bye,
@@ -106,6 +110,8 @@ impl From<&jail::ToKeeper> for Request {
             ToKeeper::SetTimes { .. } => Self::SetTimes,
             ToKeeper::Receipts { .. } => Self::Receipts,
             ToKeeper::Receipt { .. } => Self::Receipt,
+            ToKeeper::Digests { .. } => Self::Digests,
+            ToKeeper::DropStatus { .. } => Self::DropStatus,
             ToKeeper::Space { .. } => Self::Space,
             ToKeeper::Refused { .. } => Self::Refused,
             ToKeeper::Bye { .. } => Self::Bye,

@@ -14,6 +14,7 @@ pub const PLACES: &[&str] = &[
     "sweep-unlinked",
     "sweep-recorded",
     "sweep-key-destroyed",
+    "sweep-key-recorded",
 ];
 
 /// Dies here if a test asked for it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Passed};
-use super::{Keeper, commit, namespace, open, receipts};
+use super::{Keeper, commit, describe, namespace, open, receipts};
 use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
 use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
@@ -261,6 +261,8 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         ToKeeper::SetTimes { path, atime, mtime } => namespace::set_times(keeper, client, path, atime, mtime).await,
         ToKeeper::Receipts { path, after } => receipts::list(keeper, client, path, after).await,
         ToKeeper::Receipt { path } => receipts::read(keeper, client, path).await,
+        ToKeeper::Digests { path } => describe::digests(keeper, client, &path).await,
+        ToKeeper::DropStatus { path } => describe::status(keeper, client, &path).await,
         ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
         ToKeeper::Refused { what, path } => {
             let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(what);
@@ -307,6 +309,8 @@ fn subject(request: &ToKeeper) -> (Kind, Option<VirtualPath>) {
         ToKeeper::Rename { from, .. } => (Kind::Renamed, Some(from.clone())),
         ToKeeper::SetTimes { path, .. } => (Kind::TimesSet, Some(path.clone())),
         ToKeeper::Receipts { path, .. } | ToKeeper::Receipt { path } => (Kind::ReceiptRead, Some(path.clone())),
+        ToKeeper::Digests { path } => (Kind::DigestRead, Some(path.clone())),
+        ToKeeper::DropStatus { path } => (Kind::StatusRead, Some(path.clone())),
         ToKeeper::Space { path } => (Kind::OperationRefused, Some(path.clone())),
         ToKeeper::Refused { .. } | ToKeeper::Bye { .. } => (Kind::OperationRefused, None),
     }

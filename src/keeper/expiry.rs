@@ -232,38 +232,65 @@ async fn finish(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Re
     keeper.record(batch).await.map(drop)
 }
 
-/// Step 4. The keys of hours that are over and have no drop left. The key goes first and its event second: an event that claims
-/// a destruction which a crash prevented would be a lie, and a key file found overwritten is recorded by the next sweep.
+/// Step 4. The keys of hours that are over and have no drop left.
 async fn destroy_keys(keeper: &Arc<Keeper>, now: Time, swept: &mut Swept) -> Result<(), Refusal> {
     let worker = Arc::clone(keeper);
     for bucket in blocking(move || Ok(worker.keys.buckets()?)).await? {
         if keys::bucket_end(bucket) > now {
             continue;
         }
-        let worker = Arc::clone(keeper);
-        let destroyed = blocking(move || {
-            let unused = worker.ledger.live_in_bucket(bucket)? == 0;
-            if unused {
-                worker.keys.destroy_bucket(bucket)?;
-            }
-            Ok(unused)
-        });
-        match destroyed.await {
-            Ok(true) => {}
-            Ok(false) => continue,
+        match destroy_key(keeper, bucket).await {
+            Ok(true) => swept.destroyed_keys += 1,
+            Ok(false) => {}
             Err(refusal) => {
                 tracing::error!(bucket, why = refusal.why, "a shred key that is due was not destroyed");
                 swept.failed += 1;
-                continue;
             }
         }
-        crash::point("sweep-key-destroyed");
-        let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
-        event.detail = Some(format!("bucket {bucket}, until {}", keys::bucket_end(bucket)));
-        keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
-        swept.destroyed_keys += 1;
     }
     Ok(())
+}
+
+/// The key is destroyed first, recorded second, its file removed third: an event that claims a destruction which a crash
+/// prevented would be a lie. A crash after the first or the second: the next sweep finds a file of zeros, and asks the
+/// ledger whether that is recorded. Answers whether it is recorded by this call.
+async fn destroy_key(keeper: &Arc<Keeper>, bucket: u64) -> Result<bool, Refusal> {
+    let detail = format!("bucket {bucket}, until {}", keys::bucket_end(bucket));
+    let (worker, looked_for) = (Arc::clone(keeper), detail.clone());
+    let to_record = blocking(move || {
+        if worker.ledger.live_in_bucket(bucket)? > 0 {
+            return Ok(None);
+        }
+        let before = worker.keys.destroy_bucket(bucket)?;
+        Ok(Some(!(before && destruction_is_recorded(&worker, &looked_for)?)))
+    })
+    .await?;
+    let Some(to_record) = to_record else { return Ok(false) };
+    crash::point("sweep-key-destroyed");
+    if to_record {
+        let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
+        event.detail = Some(detail);
+        keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
+    }
+    crash::point("sweep-key-recorded");
+    let worker = Arc::clone(keeper);
+    blocking(move || Ok(worker.keys.forget_bucket(bucket)?)).await?;
+    Ok(to_record)
+}
+
+/// Reads the whole log: only a crash in the middle of a destruction asks this.
+fn destruction_is_recorded(keeper: &Keeper, detail: &str) -> Result<bool, Refusal> {
+    const EVENTS: usize = 1_000;
+    let kind = format!("\"{}\"", Kind::ShredKeyDestroyed.word());
+    let mut from = 0;
+    loop {
+        let page = keeper.ledger.events(from, EVENTS)?;
+        let Some((last, _)) = page.last() else { return Ok(false) };
+        from = last + 1;
+        if page.iter().any(|(_, text)| text.contains(&kind) && text.contains(detail)) {
+            return Ok(true);
+        }
+    }
 }
 
 fn event(kind: Kind, record: &DropRecord) -> Event {

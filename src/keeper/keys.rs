@@ -210,14 +210,24 @@ impl Keys {
         Ok(buckets)
     }
 
-    /// Destroys a bucket's key: overwritten, synced, unlinked, the directory synced. A crash after the overwrite leaves
-    /// a file of zeros that opens nothing and is removed by the next sweep.
-    pub fn destroy_bucket(&self, bucket: u64) -> Result<(), KeyError> {
+    /// Destroys a bucket's key: overwritten and synced. Answers whether it was destroyed before. The file of zeros stays, opens
+    /// nothing, and says that the destruction is still to be recorded; [`Self::forget_bucket`] ends that.
+    pub fn destroy_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
         let path = self.shred_path(bucket);
-        let file = OpenOptions::new().write(true).open(&path).map_err(at(&path))?;
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
         let length = file.metadata().map_err(at(&path))?.len();
-        file.write_all_at(&vec![0; usize::try_from(length).unwrap_or(256)], 0).map_err(at(&path))?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(256)];
+        file.read_exact_at(&mut bytes, 0).map_err(at(&path))?;
+        let before = bytes.iter().all(|&byte| byte == 0);
+        bytes.fill(0);
+        file.write_all_at(&bytes, 0).map_err(at(&path))?;
         file.sync_all().map_err(at(&path))?;
+        Ok(before)
+    }
+
+    /// Removes what [`Self::destroy_bucket`] left.
+    pub fn forget_bucket(&self, bucket: u64) -> Result<(), KeyError> {
+        let path = self.shred_path(bucket);
         fs::remove_file(&path).map_err(at(&path))?;
         sync_dir(&self.dir.join("shred"))
     }
@@ -383,8 +393,11 @@ mod tests {
         assert_eq!(keys.open_envelope(&user, &head, &outer).unwrap().expose(), key.expose());
         assert_eq!(keys.buckets().unwrap(), [42]);
 
-        keys.destroy_bucket(42).unwrap();
+        assert!(!keys.destroy_bucket(42).unwrap());
         let again = Keys::open(&dir.path().join("keys")).unwrap();
+        assert!(matches!(again.open_envelope(&user, &head, &outer), Err(KeyError::Unwrap { .. })));
+        assert!(again.destroy_bucket(42).unwrap(), "a file of zeros says that it was destroyed before");
+        again.forget_bucket(42).unwrap();
         assert!(matches!(again.open_envelope(&user, &head, &outer), Err(KeyError::Missing { .. })));
         assert!(again.buckets().unwrap().is_empty());
     }

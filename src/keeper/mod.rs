@@ -7,7 +7,7 @@
 //! | [`desk`] | one session's conversation |
 //! | [`admission`] | who is let in |
 //! | [`commit`], [`takeover`], [`delivery`] | an upload becomes a drop |
-//! | [`open`], [`receipts`] | what is read |
+//! | [`open`], [`receipts`], [`describe`] | what is read |
 //! | [`namespace`] | what is renamed, made, removed |
 //! | [`expiry`], [`recovery`] | what ends, and what a crash left |
 //! | [`keys`], [`state`], [`sessions`], [`turns`], [`quota`] | what it holds |
@@ -19,6 +19,7 @@ pub mod admission;
 pub mod commit;
 pub mod crash;
 pub mod delivery;
+pub mod describe;
 pub mod desk;
 pub mod expiry;
 pub mod keys;

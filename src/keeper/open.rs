@@ -64,7 +64,7 @@ pub async fn open(
 }
 
 /// A drop is readable while it lives and until its exact expiry; held, until it is released.
-fn readable(record: &DropRecord) -> Result<(), Refusal> {
+pub(super) fn readable(record: &DropRecord) -> Result<(), Refusal> {
     let expired = |why: String| Refusal::rule(Status::NoSuchFile, "this file has expired", why);
     match (record.state, record.expires) {
         (DropState::Held, _) => Ok(()),

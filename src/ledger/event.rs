@@ -219,6 +219,10 @@ kinds! {
     PolicyLoaded = "policy-loaded",
     PolicyRefused = "policy-refused",
     AdminCommand = "admin-command",
+    /// A digest was given out of the ledger.
+    DigestRead = "digest-read",
+    /// What became of a drop was told.
+    StatusRead = "status-read",
 }
 
 #[cfg(test)]

@@ -58,6 +58,10 @@ pub enum Operation<'a> {
     ReadReceipt {
         path: &'a VirtualPath,
     },
+    /// What became of the file that is, or was, at `path`, and its digest: nothing that reading it would give.
+    Describe {
+        path: &'a VirtualPath,
+    },
 }
 
 /// The answer.
@@ -86,6 +90,7 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, operation: &Operation<'_>) -> 
         Operation::MakeFolder { path } => make_folder(user, path),
         Operation::Read { path } | Operation::List { path } | Operation::Stat { path } => look(user, path, operation),
         Operation::ReadReceipt { path } => read_receipt(user, path),
+        Operation::Describe { path } => describe(user, path),
         Operation::Remove { path } | Operation::RemoveFolder { path } => remove(user, path),
         Operation::SetTimes { path } => set_times(user, path),
     };
@@ -156,6 +161,21 @@ fn read_receipt(user: &Arc<User>, path: &VirtualPath) -> Result<Grant, Reason> {
         // What was delivered to a user was promised to another.
         Place::Root | Place::Inbox { .. } => Err(Reason::NotThere),
     }
+}
+
+fn describe(user: &Arc<User>, path: &VirtualPath) -> Result<Grant, Reason> {
+    let place = find(user, path).ok_or(Reason::NotThere)?;
+    let rule = match &place {
+        Place::Root => return Err(Reason::IsFolder),
+        Place::Receipts { .. } => return Err(Reason::NotThere),
+        Place::Folder { below, .. } | Place::Inbox { below } if below.is_root() => return Err(Reason::IsFolder),
+        Place::Folder { folder, .. } => match folder.kind {
+            FolderKind::Drop => "a sender is told what became of what it sent",
+            FolderKind::Shared => "a shared folder is its owner's",
+        },
+        Place::Inbox { .. } => "a recipient is told of what was delivered to it",
+    };
+    Ok(Grant::new(user, rule, place))
 }
 
 fn remove(user: &Arc<User>, path: &VirtualPath) -> Result<Grant, Reason> {

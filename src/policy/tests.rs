@@ -129,6 +129,7 @@ fn all_operations<'a>(a: &'a VirtualPath, b: &'a VirtualPath) -> Vec<Operation<'
         Operation::Remove { path: a },
         Operation::SetTimes { path: a },
         Operation::ReadReceipt { path: a },
+        Operation::Describe { path: a },
         Operation::Rename { from: a, to: b, folder: false },
         Operation::Rename { from: a, to: b, folder: true },
     ]
@@ -137,7 +138,11 @@ fn all_operations<'a>(a: &'a VirtualPath, b: &'a VirtualPath) -> Vec<Operation<'
 fn changes(operation: &Operation<'_>) -> bool {
     !matches!(
         operation,
-        Operation::Read { .. } | Operation::List { .. } | Operation::Stat { .. } | Operation::ReadReceipt { .. }
+        Operation::Read { .. }
+            | Operation::List { .. }
+            | Operation::Stat { .. }
+            | Operation::ReadReceipt { .. }
+            | Operation::Describe { .. }
     )
 }
 
@@ -167,6 +172,7 @@ fn an_inbox_is_read_and_cleared_and_never_written() {
         let decided = asked("lab", operation);
         match operation {
             Operation::Read { .. } | Operation::List { .. } | Operation::Stat { .. } => assert!(decided.is_ok()),
+            Operation::Describe { .. } => assert!(decided.is_ok()),
             Operation::Remove { .. } | Operation::RemoveFolder { .. } => assert!(decided.is_ok()),
             // The receipt was given to the sender.
             Operation::ReadReceipt { .. } => assert_eq!(decided.unwrap_err(), Reason::NotThere),
@@ -180,6 +186,10 @@ fn receipts_are_read_and_never_changed() {
     for operation in all_operations(&path("/receipts/radiology/a.dcm.receipt"), &path("/receipts/b")) {
         let decided = asked("acme", operation);
         match changes(&operation) {
+            // A receipt is the last word on a file, and none is said about it.
+            false if matches!(operation, Operation::Describe { .. }) => {
+                assert_eq!(decided.unwrap_err(), Reason::NotThere);
+            }
             false => assert!(matches!(decided.unwrap().place(), Place::Receipts { .. })),
             true => assert_eq!(decided.unwrap_err(), Reason::ReceiptsReadOnly, "{operation:?}"),
         }

@@ -39,6 +39,7 @@ pub const KEEPER_GONE: Refusal = Refusal::failure("the server is stopping");
 pub const EXISTS: Refusal = Refusal::failure("this name is taken");
 pub const TOO_LARGE: Refusal = Refusal::failure("this file is larger than it may be here");
 pub const GAP: Refusal = Refusal::failure("bytes are missing before this offset");
+pub const LOST_END: Refusal = Refusal::failure("the end of this upload was lost in a crash: look at its size again");
 pub const BUSY: Refusal = Refusal::failure("this file is being uploaded by another session");
 pub const DRAINING: Refusal = Refusal::failure("the server is stopping: nothing new is opened");
 pub const TOO_MANY_HANDLES: Refusal = Refusal::failure("too many files are open in this session");

@@ -2,8 +2,8 @@
 //! digest of the path it goes to: `.part`, the sealed bytes so far, and `.jrn`, the sealed journal that resuming needs.
 //! Whoever works on a `.part` holds its lock, so two sessions never write one upload.
 //!
-//! The staged length stands in clear in the still empty envelope area of the `.part`, so that STAT can answer it
-//! without a key; it is wiped before the file is committed, and nothing but STAT believes it.
+//! The journal file begins with the plaintext length it stands for, in clear, so that STAT can answer it without a key.
+//! It comes and goes with the journal in one rename: what STAT says and where an upload is continued are one value.
 
 use std::fs::File;
 use std::io;
@@ -22,8 +22,11 @@ use crate::vpath::VirtualPath;
 /// The directory's name at the root of a user's tree; never visible to a client.
 pub const STAGING: &str = ".staging";
 
-/// Where the hint of the staged length stands: eight bytes at the beginning of the envelope area.
-const HINT_AT: u64 = HEAD_LEN as u64;
+/// The plaintext length before the journal, big-endian.
+const LENGTH_LEN: usize = 8;
+
+/// More than a journal with a full tail and a full list of rewritten records has.
+const JOURNAL_MAX: u64 = 1 << 20;
 
 /// Owner only. The keeper takes the file over at commit and sets what it shall have from then on.
 const PART_MODE: Mode = Mode::from_bits_truncate(0o600);
@@ -53,6 +56,8 @@ impl Staging {
     pub fn create(&self, path: &VirtualPath) -> Outcome<Part> {
         let stem = Self::stem(path);
         let name = format!("{stem}.part");
+        // A crash between two renames may have left a journal alone; it must not speak for this upload.
+        self.remove_file(&format!("{stem}.jrn"))?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let writer = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&name), flags, PART_MODE)?);
         let reader = self.open_file(&name, OFlag::O_RDONLY)?;
@@ -86,29 +91,27 @@ impl Staging {
         }
     }
 
-    /// The plaintext length staged for `path`, as far as it is durable or was when its session ended.
+    /// The plaintext length from which an upload to `path` can be continued. `None`: there is nothing to continue, and
+    /// a client that opens it begins anew.
     pub fn size(&self, path: &VirtualPath) -> Option<u64> {
-        let name = format!("{}.part", Self::stem(path));
-        let file = self.open_file(&name, OFlag::O_RDONLY).ok()?;
-        let len = files::facts(file.as_fd()).ok()?.size;
-        let mut hint = [0; 8];
-        file.read_exact_at(&mut hint, HINT_AT).ok()?;
-        // Stored plus one: zero is "not yet known". What cannot be is an envelope that a commit which did not end left
-        // there. The full records count then.
-        let full = len.checked_sub(HEADER_LEN as u64)? / RECORD_LEN as u64 * CHUNK as u64;
-        match u64::from_be_bytes(hint).checked_sub(1) {
-            Some(hint) if hint < full.saturating_add(CHUNK as u64) => Some(hint),
-            _ => Some(full),
-        }
+        let stem = Self::stem(path);
+        let journal = self.open_file(&format!("{stem}.jrn"), OFlag::O_RDONLY).ok()?;
+        let mut length = [0; LENGTH_LEN];
+        journal.read_exact_at(&mut length, 0).ok()?;
+        let length = u64::from_be_bytes(length);
+        let held = files::facts_at(self.dir.as_fd(), format!("{stem}.part").as_ref()).ok()?.size;
+        // Shorter than the journal counts, as after a power cut: the upload continues where the file ends.
+        let full = held.checked_sub(HEADER_LEN as u64)? / RECORD_LEN as u64;
+        Some(if full < length / CHUNK as u64 { full * CHUNK as u64 } else { length })
     }
 
-    /// Replaces the journal. A crash before the rename leaves the older journal, which counts records that are all
-    /// still there; after it, the newer one.
-    pub fn write_journal(&self, part: &Part, bytes: &[u8], durable: bool) -> io::Result<()> {
+    /// Replaces the journal, which stands for `length` bytes. A crash before the rename leaves the older journal, which
+    /// counts records that are all still there; after it, the newer one.
+    pub fn write_journal(&self, part: &Part, length: u64, journal: &[u8], durable: bool) -> io::Result<()> {
         let (fresh, name) = (format!("{}.tmp", part.stem), format!("{}.jrn", part.stem));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
         let file = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&fresh), flags, PART_MODE)?);
-        file.write_all_at(bytes, 0)?;
+        file.write_all_at(&[&length.to_be_bytes()[..], journal].concat(), 0)?;
         if durable {
             files::sync_data(file.as_fd())?;
         }
@@ -121,9 +124,9 @@ impl Staging {
 
     pub fn read_journal(&self, part: &Part) -> io::Result<Vec<u8>> {
         let file = self.open_file(&format!("{}.jrn", part.stem), OFlag::O_RDONLY)?;
-        let len = files::facts(file.as_fd())?.size.min(1 << 20);
+        let len = files::facts(file.as_fd())?.size.saturating_sub(LENGTH_LEN as u64).min(JOURNAL_MAX);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, 0)?;
+        file.read_exact_at(&mut bytes, LENGTH_LEN as u64)?;
         Ok(bytes)
     }
 
@@ -141,13 +144,15 @@ impl Staging {
 
     /// Removes both files of an upload that has ended. What is not there is gone already.
     pub fn remove(&self, part: Part) -> io::Result<()> {
-        for ending in ["jrn", "part"] {
-            match files::remove_file(self.dir.as_fd(), format!("{}.{ending}", part.stem).as_ref()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        self.remove_file(&format!("{}.jrn", part.stem))?;
+        self.remove_file(&format!("{}.part", part.stem))
+    }
+
+    fn remove_file(&self, name: &str) -> io::Result<()> {
+        match files::remove_file(self.dir.as_fd(), name.as_ref()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn open_file(&self, name: &str, flags: OFlag) -> io::Result<File> {
@@ -185,13 +190,14 @@ impl Part {
         let _ = files::write_ahead(self.reader.as_fd(), from, len);
     }
 
-    pub fn hint_size(&self, size: u64) -> io::Result<()> {
-        self.write_all_at(&(size + 1).to_be_bytes(), HINT_AT)
-    }
-
-    /// The envelope area is the keeper's, and zero until it writes there.
+    /// The envelope area is the keeper's, and zero until it writes there. It did if its commit was cut short by a crash.
     pub fn wipe_envelope(&self) -> io::Result<()> {
-        self.write_all_at(&[0; ENVELOPE_LEN], HINT_AT)
+        let mut envelope = [0; ENVELOPE_LEN];
+        self.reader.read_exact_at(&mut envelope, HEAD_LEN as u64)?;
+        if envelope.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        self.write_all_at(&[0; ENVELOPE_LEN], HEAD_LEN as u64)
     }
 
     /// No more writing: what the keeper wants before it takes the file.

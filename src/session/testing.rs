@@ -278,6 +278,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             signature: "signature\n".to_owned(),
             content_signature: "content\n".to_owned(),
         })),
+        ToKeeper::Digests { .. } | ToKeeper::DropStatus { .. } => sorry(Status::NoSuchFile, "no such file or folder"),
         ToKeeper::Space { .. } => Answer::Space { total: 1 << 30, free: 1 << 20, files: 10, files_free: 5 },
         ToKeeper::Pulled { path, bytes, whole, .. } => {
             desk.log.push(format!("pulled {path} {bytes} whole={whole}"));

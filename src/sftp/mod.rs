@@ -1,13 +1,16 @@
 //! SFTP version 3 on the wire: packets, attributes, statuses, extensions. Pure functions of bytes, strict in what they
-//! read: every field is bounded by its packet, and a byte left over is an error. What the requests mean is
-//! `session`'s; what is served is in docs/sftp.md.
+//! read: every field is bounded by its packet, and a byte left over is an error. Beside it the two forms that come by
+//! exec: a command's words, and the protocol of `scp -O`. What the requests mean is `session`'s; what is served is in
+//! docs/sftp.md.
 
 pub mod attrs;
 pub mod extension;
 pub mod packet;
 pub mod reply;
+pub mod scp;
 pub mod status;
 pub mod wire;
+pub mod words;
 
 /// The version we answer to every client that offers 3 or more (draft-ietf-secsh-filexfer-02).
 pub const VERSION: u32 = 3;

@@ -134,6 +134,51 @@ fn an_upload_cut_off_by_a_crash_of_the_keeper_is_resumed() {
     assert!(site.recipient(RADIOLOGY).get("/inbox/partner/resumed.dcm") == longer);
 }
 
+/// From the journal, if there is one: the part is complete by then, and has the keeper's envelope.
+#[test]
+fn an_upload_whose_commit_was_cut_by_a_crash_is_continued_or_begun_anew() {
+    let mut site = Site::new();
+    let (long, short) = (content("long ", 3_000_000), content("short ", 100_000));
+    for place in ["commit-taken-over", "commit-bytes", "commit-names-durable"] {
+        let local = site.file("long.dcm", &long);
+        site.crash_at(place);
+        site.partner().sftp(format!("put {} /radiology/{place}.dcm", local.display())).fails();
+        site.wait_for_end();
+        site.start().expect("the daemon starts after a crash");
+        let listed = site.partner().sftp(format!("ls -l /radiology/{place}.dcm")).ok();
+        let size = listed.lines().last().and_then(|line| line.split_whitespace().nth(4)?.parse::<usize>().ok());
+        assert!(size.is_some_and(|size| size >= 1 << 20 && size < long.len()), "{place}: {listed}");
+        site.partner().sftp(format!("reput {} /radiology/{place}.dcm", local.display())).ok();
+        assert!(site.recipient(RADIOLOGY).get(&format!("/inbox/partner/{place}.dcm")) == long, "{place}");
+
+        let local = site.file("short.dcm", &short);
+        site.crash_at(place);
+        site.partner().sftp(format!("put {} /radiology/{place}.short", local.display())).fails();
+        site.wait_for_end();
+        site.start().expect("the daemon starts after a crash");
+        site.partner().sftp(format!("ls /radiology/{place}.short")).fails();
+        // Without TRUNC, as a client that would resume.
+        site.partner().scp(&["short.dcm", &site.partner().remote(&format!("/radiology/{place}.short"))]).ok();
+        assert!(site.recipient(RADIOLOGY).get(&format!("/inbox/partner/{place}.short")) == short, "{place}");
+    }
+}
+
+#[test]
+fn a_delivery_by_rename_that_a_crash_cut_is_still_there_under_its_temp_name() {
+    let mut site = Site::new();
+    let bytes = content("renamed ", 200_000);
+    let local = site.file("a.dcm", &bytes);
+    site.partner().put(&local, "/radiology/a.dcm.filepart");
+    site.crash_at("commit-bytes");
+    site.partner().sftp("rename /radiology/a.dcm.filepart /radiology/a.dcm").fails();
+    site.wait_for_end();
+    site.start().expect("the daemon starts after a crash");
+    assert!(site.recipient(RADIOLOGY).delivered().is_empty());
+    site.partner().sftp("ls /radiology/a.dcm").fails();
+    site.partner().sftp("rename /radiology/a.dcm.filepart /radiology/a.dcm").ok();
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/a.dcm") == bytes);
+}
+
 #[test]
 fn an_orderly_stop_lets_a_transfer_finish() {
     if !have_python("paramiko") {

@@ -15,6 +15,7 @@ mod folders;
 mod jail;
 mod mistakes;
 mod names;
+mod places;
 mod receipts;
 mod refusals;
 mod secrecy;

@@ -67,10 +67,19 @@ impl Site {
         site.started()
     }
 
+    /// The same, with these lines in the server's settings.
+    pub fn with(settings: &str) -> Self {
+        Self::prepared_with(settings).started()
+    }
+
     /// Everything made, nothing started.
     pub fn prepared() -> Self {
+        Self::prepared_with("")
+    }
+
+    fn prepared_with(settings: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("sealdrop-it-").tempdir().expect("a temporary directory");
-        let place = Place::make(dir.path(), own_address(), "").expect("the demo's place");
+        let place = Place::make(dir.path(), own_address(), settings).expect("the demo's place");
         fs::create_dir(dir.path().join("work")).expect("a work directory");
         Self { place, daemon: None, demoted: false, under: Vec::new(), dir }
     }
@@ -218,6 +227,17 @@ impl Site {
         let status = self.daemon.take().expect("a running daemon").stop().expect("the daemon ends");
         assert!(status.success(), "the daemon ended with {status}\n{}", self.log());
         self.start().expect("the daemon starts again");
+    }
+
+    /// An orderly stop, and a start of a daemon that kills itself at this place (`keeper::crash`). The start after that
+    /// is an ordinary one again.
+    pub fn crash_at(&mut self, place: &str) {
+        self.signal(Signal::SIGTERM);
+        self.wait_for_end();
+        let usual = std::mem::replace(&mut self.under, vec!["env".to_owned(), format!("SEALDROP_CRASH_AT={place}")]);
+        let started = self.start();
+        self.under = usual;
+        started.expect("the daemon starts");
     }
 
     /// `kill -9` of the keeper, and a start.

@@ -13,13 +13,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::desk::{Client, Refusal};
-use super::{Keeper, keys, state};
+use super::{GateMail, Keeper, keys, state};
 use crate::clock;
 use crate::config;
-use crate::ipc::gate::ToGate;
 use crate::ipc::jail::{Answer, Commit, Key, Staged};
 use crate::names::{Digest, DropId, SessionId};
 use crate::seal::{Envelope, FileKey, Head, Identity, Kem, Mode, Sealer, Trailer};

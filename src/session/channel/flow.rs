@@ -1,0 +1,145 @@
+//! Replies on their way: reading a handle, closing one, and what happens when the client does not take what it asked for.
+//! READs then wait in `State::deferred` and a task feeds them out, in order, as fast as the connection takes them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{DEFERRED_MANY, Deferred, Open, Sftp, State, lock, ok};
+use crate::ipc::jail::{FolderKind, ToKeeper};
+use crate::session::operations;
+use crate::session::reply::{BAD_HANDLE, DAMAGED, DENIED, Outcome};
+use crate::sftp::status::Status;
+use crate::sftp::{DATA_MAX, reply};
+
+impl Sftp {
+    pub(super) fn read(
+        &self,
+        state: &mut State,
+        id: u32,
+        handle: u32,
+        offset: u64,
+        len: u32,
+        out: &mut Vec<u8>,
+    ) -> Outcome<()> {
+        let len = usize::try_from(len).unwrap_or(DATA_MAX).min(DATA_MAX);
+        let sent = match &mut state.slot(handle)?.file {
+            Open::Upload(upload) if upload.kind == FolderKind::Shared => {
+                reply::data(out, id, |out| upload.read(offset, len, out))
+            }
+            Open::Upload(_) => return Err(DENIED),
+            Open::Download(download) => {
+                let sent = reply::data(out, id, |out| download.read(offset, len, out));
+                if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED)
+                    && !std::mem::replace(&mut download.damaged, true)
+                {
+                    self.shared.keeper.tell(ToKeeper::Corrupt {
+                        path: download.path.clone(),
+                        drop: download.drop,
+                        what: format!("a record does not open at or after byte {offset}"),
+                    });
+                }
+                sent
+            }
+            Open::Text(text, _) => reply::data(out, id, |out| {
+                let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..)).unwrap_or_default();
+                out.extend_from_slice(&rest[..len.min(rest.len())]);
+                Ok(())
+            }),
+            _ => return Err(BAD_HANDLE),
+        };
+        if sent? == 0 && len > 0 {
+            reply::status(out, id, Status::Eof, Status::Eof.say());
+        } else if len == 0 {
+            reply::status(out, id, Status::Ok, Status::Ok.say());
+        }
+        Ok(())
+    }
+
+    /// Closes a handle nothing waits on. `None`: a task will answer.
+    pub(super) fn close(self: &Arc<Self>, state: &mut State, id: u32, handle: u32) -> Outcome<Option<Outcome<()>>> {
+        let slot = state.handles.remove(&handle).ok_or(BAD_HANDLE)?;
+        self.shared.handles_open.fetch_sub(1, Ordering::Relaxed);
+        match slot.file {
+            Open::Upload(upload) => {
+                state.closing += 1;
+                let sftp = Arc::clone(self);
+                tokio::spawn(async move {
+                    let done = operations::close_upload(&sftp.shared, *upload).await;
+                    // The reply is on its way before the next request of the lane begins.
+                    sftp.answer(id, done, |out, ()| ok(out, id)).await;
+                    let mut state = lock(&sftp.state);
+                    state.closing -= 1;
+                    state.start(&sftp);
+                    sftp.rest.notify_one();
+                });
+                Ok(None)
+            }
+            Open::Download(download) => {
+                operations::ended(&self.shared.keeper, &download);
+                Ok(Some(Ok(())))
+            }
+            _ => Ok(Some(Ok(()))),
+        }
+    }
+
+    async fn answer<T>(&self, id: u32, outcome: Outcome<T>, fill: impl FnOnce(&mut Vec<u8>, T)) {
+        let mut out = self.shared.buffer();
+        match outcome {
+            Ok(value) => fill(&mut out, value),
+            Err(refusal) => reply::status(&mut out, id, refusal.status, &refusal.say),
+        }
+        self.send(out).await;
+    }
+
+    pub(super) async fn send(&self, out: Vec<u8>) {
+        if !out.is_empty() {
+            self.outlet.send(self.shared.lend(out)).await;
+        }
+    }
+
+    /// Starts feeding out what was deferred, if that has not begun.
+    pub(super) fn pump(self: &Arc<Self>, state: &mut State) {
+        if std::mem::replace(&mut state.pumping, true) {
+            return;
+        }
+        let sftp = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                let mut out = sftp.shared.buffer();
+                {
+                    let mut state = lock(&sftp.state);
+                    if state.deferred.is_empty() {
+                        state.pumping = false;
+                        // Whatever a burst took is given back.
+                        state.deferred.shrink_to(DEFERRED_MANY / 16);
+                        sftp.rest.notify_one();
+                        break;
+                    }
+                    while out.len() < DATA_MAX {
+                        let Some(next) = state.deferred.pop_front() else { break };
+                        sftp.deferred(&mut state, &next, &mut out);
+                    }
+                }
+                sftp.send(out).await;
+            }
+        });
+    }
+
+    fn deferred(self: &Arc<Self>, state: &mut State, next: &Deferred, out: &mut Vec<u8>) {
+        let (Deferred::Read { id, handle, .. } | Deferred::Close { id, handle }) = *next;
+        if let Ok(slot) = state.slot(handle) {
+            slot.waiting -= 1;
+        }
+        let result = match *next {
+            Deferred::Read { offset, len, .. } => self.read(state, id, handle, offset, len, out),
+            Deferred::Close { .. } => match self.close(state, id, handle) {
+                Ok(Some(done)) => done.map(|()| ok(out, id)),
+                Ok(None) => Ok(()),
+                Err(refusal) => Err(refusal),
+            },
+        };
+        if let Err(refusal) = result {
+            reply::status(out, id, refusal.status, &refusal.say);
+        }
+    }
+}

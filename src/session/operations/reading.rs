@@ -1,0 +1,180 @@
+//! Reading: a sealed file with the key the keeper gives for it, a folder, and `/receipts`, which is the keeper's alone.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::ipc::jail::{Answer, Opened, ToKeeper};
+use crate::names::unescaped;
+use crate::seal::{FileKey, HEADER_LEN};
+use crate::session::channel::{Open, ReceiptFolder, Sftp, Shared};
+use crate::session::download::Download;
+use crate::session::keeper::Keeper;
+use crate::session::namespace::Place;
+use crate::session::reply::{BAD_HANDLE, DAMAGED, KEEPER_GONE, NO_SUCH_FILE, Outcome, Refusal};
+use crate::sftp::attrs::Attrs;
+use crate::sftp::reply;
+use crate::sftp::status::Status;
+use crate::vpath::VirtualPath;
+
+pub(super) async fn ask_open(keeper: &Keeper, path: &VirtualPath, file: &File) -> Outcome<Opened> {
+    let mut header = vec![0; HEADER_LEN];
+    file.read_exact_at(&mut header, 0)?;
+    match keeper.ask(ToKeeper::Open { path: path.clone(), header }).await? {
+        Answer::Opened(opened) => Ok(*opened),
+        _ => Err(KEEPER_GONE),
+    }
+}
+
+pub(super) async fn open_for_reading(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
+    let tree = &shared.tree;
+    match tree.place(&path) {
+        Place::Receipts(below) => return receipt(&shared.keeper, &below).await.map(|(text, at)| Open::Text(text, at)),
+        Place::Above => return Err(Refusal::failure("this is a folder")),
+        Place::Nowhere => return Err(NO_SUCH_FILE),
+        Place::In(_) => {}
+    }
+    let disk = tree.resolve(path.clone());
+    let file = tree.open(&disk)?;
+    match ask_open(&shared.keeper, &disk, &file).await? {
+        // The key opens it: it has no name ending in `.sealed`.
+        Opened::Managed { drop, file_key } => {
+            let key = FileKey::from_bytes(file_key.0);
+            let opened = Download::managed(disk.clone(), file, drop, &key);
+            if let Err(refusal) = &opened
+                && *refusal == DAMAGED
+            {
+                let what = "head, trailer or length do not fit together".to_owned();
+                shared.keeper.done(ToKeeper::Corrupt { path: disk, drop, what }).await?;
+            }
+            opened.map(|download| Open::Download(Box::new(download)))
+        }
+        Opened::Sealed { drop, envelope } if disk != path => {
+            Download::sealed(disk, file, drop, envelope).map(|download| Open::Download(Box::new(download)))
+        }
+        Opened::Sealed { .. } => Err(NO_SUCH_FILE),
+    }
+}
+
+/// A download's handle is closed, or its connection has ended.
+pub fn ended(keeper: &Keeper, download: &Download) {
+    keeper.tell(ToKeeper::Pulled {
+        path: download.path.clone(),
+        drop: download.drop,
+        bytes: download.sent(),
+        whole: download.whole(),
+    });
+}
+
+pub(super) async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
+    if let Place::Receipts(below) = shared.tree.place(&path) {
+        // The first page says whether there is such a folder; the root of receipts always is.
+        if !below.is_root() {
+            receipts_page(&shared.keeper, &path, None).await?;
+        }
+        return Ok(Open::Receipts(Box::new(ReceiptFolder { path, after: None, done: false })));
+    }
+    let folder = shared.tree.open_folder(&path)?;
+    shared.keeper.done(ToKeeper::List { path }).await?;
+    Ok(Open::Folder(Box::new(folder)))
+}
+
+// --- receipts -------------------------------------------------------------------------------------------------------
+
+/// Names in `/receipts` are escaped, so that any file name is one printable line.
+fn plain(below: &VirtualPath) -> Outcome<VirtualPath> {
+    let text = std::str::from_utf8(below.as_bytes()).map_err(|_| NO_SUCH_FILE)?;
+    let bytes = unescaped(text).ok_or(NO_SUCH_FILE)?;
+    VirtualPath::parse(&bytes).map_err(|_| NO_SUCH_FILE)
+}
+
+async fn receipts_page(
+    keeper: &Keeper,
+    path: &VirtualPath,
+    after: Option<String>,
+) -> Outcome<(Vec<crate::ipc::jail::ReceiptEntry>, bool)> {
+    match keeper.ask(ToKeeper::Receipts { path: path.clone(), after }).await? {
+        Answer::Receipts { page, more } => Ok((page, more)),
+        _ => Err(KEEPER_GONE),
+    }
+}
+
+/// The three files that a receipt is.
+#[derive(Clone, Copy)]
+enum ReceiptPart {
+    Text,
+    Signature,
+    Content,
+}
+
+/// The bytes of a file below `/receipts`, and when it was given.
+async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, u64)> {
+    let bytes = below.as_bytes();
+    let part = [
+        (&b".receipt"[..], ReceiptPart::Text),
+        (b".receipt.sig", ReceiptPart::Signature),
+        (b".content.sig", ReceiptPart::Content),
+    ];
+    let found = part.into_iter().find_map(|(ending, part)| bytes.strip_suffix(ending).map(|of| (of, part)));
+    let (of, part) = found.ok_or(NO_SUCH_FILE)?;
+    let path = plain(&VirtualPath::parse(of)?)?;
+    match keeper.ask(ToKeeper::Receipt { path }).await? {
+        Answer::Receipt(receipt) => {
+            let text = match part {
+                ReceiptPart::Text => receipt.text,
+                ReceiptPart::Signature => receipt.signature,
+                ReceiptPart::Content => receipt.content_signature,
+            };
+            Ok((text.into_bytes(), crate::clock::now().unix_seconds()))
+        }
+        _ => Err(KEEPER_GONE),
+    }
+}
+
+pub(super) async fn read_receipts(sftp: &Arc<Sftp>, id: u32, handle: u32, out: &mut Vec<u8>) -> Outcome<()> {
+    let mut file = sftp.borrow(handle)?;
+    let result = match &mut file {
+        Open::Receipts(folder) => next_receipts(sftp, id, folder, out).await,
+        _ => Err(BAD_HANDLE),
+    };
+    sftp.give_back(handle, file);
+    result
+}
+
+async fn next_receipts(sftp: &Arc<Sftp>, id: u32, folder: &mut ReceiptFolder, out: &mut Vec<u8>) -> Outcome<()> {
+    let tree = &sftp.shared.tree;
+    if !folder.done {
+        let (page, more) = receipts_page(&sftp.shared.keeper, &folder.path, folder.after.take()).await?;
+        folder.done = !more || page.is_empty();
+        folder.after =
+            page.last().map(|entry| if entry.folder { format!("{}/", entry.name) } else { entry.name.clone() });
+        let now = crate::clock::now().unix_seconds();
+        let mut names = reply::Names::begin(out, id);
+        for entry in &page {
+            let attrs = if entry.folder {
+                tree.folder_attrs(None)
+            } else {
+                tree.text_attrs(u64::from(entry.size), entry.at.unix_seconds())
+            };
+            names.push(entry.name.as_bytes(), &attrs, &tree.owner, now);
+        }
+        if names.end() {
+            return Ok(());
+        }
+    }
+    reply::status(out, id, Status::Eof, Status::Eof.say());
+    Ok(())
+}
+
+pub(super) async fn stat(sftp: &Arc<Sftp>, path: &VirtualPath) -> Outcome<Attrs> {
+    let tree = &sftp.shared.tree;
+    let Place::Receipts(below) = tree.place(path) else { return sftp.stat(path) };
+    if below.is_root() {
+        return Ok(tree.folder_attrs(None));
+    }
+    match receipt(&sftp.shared.keeper, &below).await {
+        Ok((text, at)) => Ok(tree.text_attrs(text.len() as u64, at)),
+        Err(refusal) if refusal == KEEPER_GONE => Err(refusal),
+        Err(_) => receipts_page(&sftp.shared.keeper, path, None).await.map(|_| tree.folder_attrs(None)),
+    }
+}

@@ -1,0 +1,323 @@
+//! What russh calls, and the one place that says what is served: logging in, channels with the subsystem `sftp`, and the
+//! command `receipt PATH`. Everything else is refused below, in words where the protocol has room for them, and reported
+//! to the keeper once somebody is logged in.
+
+use std::sync::Arc;
+
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
+use tokio::sync::watch;
+
+use super::{Line, Serving, enter, give_receipt, receipt_command};
+use crate::session::channel::{Outlet, Sftp, may_open};
+use crate::session::porch::{Porch, Verdict};
+use crate::session::transport;
+
+/// More than any client opens on one connection; OpenSSH's MaxSessions is the same.
+const CHANNELS_MAX: usize = 10;
+
+/// What a shell or a foreign command is told on standard error.
+const SFTP_ONLY: &[u8] = b"This server offers SFTP only: use sftp, or scp without -O.\r\n";
+
+/// The exit status of a command there is not, as shells give it.
+const NO_COMMAND: u32 = 127;
+
+/// What russh calls. Its two halves never overlap: before admission there is only `porch`, after it only `serving`.
+pub(super) struct Connection {
+    pub(super) porch: Option<Porch>,
+    pub(super) serving: Option<Arc<Serving>>,
+    pub(super) admitted: watch::Sender<Option<Arc<Serving>>>,
+}
+
+impl Connection {
+    fn settle(&mut self, verdict: Verdict) -> Result<Auth, russh::Error> {
+        let (admission, tree) = match verdict {
+            Verdict::Answer(auth) => return Ok(auth),
+            Verdict::Admit { admission, tree } => (admission, tree),
+        };
+        let Some(porch) = self.porch.take() else { return Err(russh::Error::Inconsistent) };
+        match enter(*admission, tree, porch) {
+            Ok(serving) => {
+                let serving = Arc::new(serving);
+                self.serving = Some(Arc::clone(&serving));
+                self.admitted.send_replace(Some(serving));
+                Ok(Auth::Accept)
+            }
+            // Half confined is not confined: the process ends.
+            Err(error) => {
+                tracing::error!(%error, "a session could not enter its jail");
+                std::process::exit(71)
+            }
+        }
+    }
+
+    fn porch(&self) -> Result<&Porch, russh::Error> {
+        self.porch.as_ref().ok_or(russh::Error::Inconsistent)
+    }
+
+    fn serving(&self) -> Result<&Arc<Serving>, russh::Error> {
+        self.serving.as_ref().ok_or(russh::Error::Inconsistent)
+    }
+
+    /// A channel of a kind we do not have.
+    async fn no_channel(&self, what: &str, reply: ChannelOpenHandle) -> Result<(), russh::Error> {
+        self.serving()?.report(what);
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    /// A request on a channel that is not granted.
+    fn no_request(&self, what: &str, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        self.serving()?.report(what);
+        session.channel_failure(id)
+    }
+
+    /// A shell or a command: it begins, says what this server is for, and ends.
+    fn no_command(&self, what: String, id: ChannelId, session: &mut Session, status: u32) -> Result<(), russh::Error> {
+        let serving = self.serving()?;
+        serving.report(what);
+        serving.lines().insert(id, Line::Done);
+        session.channel_success(id)?;
+        session.extended_data(id, 1, SFTP_ONLY)?;
+        session.exit_status_request(id, status)?;
+        session.eof(id)?;
+        session.close(id)
+    }
+
+    /// Only a channel that nothing has been asked of can begin something.
+    fn is_idle(&self, id: ChannelId) -> Result<bool, russh::Error> {
+        Ok(matches!(self.serving()?.line(id), Some(Line::Idle)))
+    }
+}
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    // --- the porch ---
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        let verdict = self.porch()?.nothing(user).await;
+        self.settle(verdict)
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        let verdict = self.porch()?.password(user, password).await;
+        self.settle(verdict)
+    }
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        match self.porch()?.offer(user, offer.public_key, offer.algorithm).await {
+            Verdict::Answer(auth) => Ok(auth),
+            // `Porch::offer` never admits; if it did, this would not be the place to believe it.
+            Verdict::Admit { .. } => Err(russh::Error::Inconsistent),
+        }
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let verdict = self.porch()?.key(user, key.public_key, key.algorithm).await;
+        self.settle(verdict)
+    }
+
+    // --- channels ---
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let serving = self.serving()?;
+        serving.touch();
+        let full = serving.lines().len() >= CHANNELS_MAX;
+        if full || !may_open(&serving.shared.keeper) {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        serving.lines().insert(channel.id(), Line::Idle);
+        let _ = session;
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
+        if name != "sftp" || !self.is_idle(id)? {
+            return self.no_request(&format!("the subsystem {name:?}"), id, session);
+        }
+        let serving = self.serving()?;
+        let client = String::from_utf8_lossy(session.remote_sshid()).into_owned();
+        let sftp = Sftp::new(Arc::clone(&serving.shared), Outlet::Ssh(session.handle(), id), client);
+        serving.lines().insert(id, Line::Sftp(sftp));
+        session.channel_success(id)
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        if !self.is_idle(id)? {
+            return self.no_request("a second command on a channel", id, session);
+        }
+        let Some((path, signature)) = receipt_command(command) else {
+            let shown: String = crate::names::escaped(command).chars().take(200).collect();
+            return self.no_command(format!("the command {shown}"), id, session, NO_COMMAND);
+        };
+        let serving = self.serving()?;
+        serving.lines().insert(id, Line::Done);
+        session.channel_success(id)?;
+        tokio::spawn(give_receipt(serving.shared.keeper.clone(), session.handle(), id, path, signature));
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        if !self.is_idle(id)? {
+            return self.no_request("a second shell on a channel", id, session);
+        }
+        self.no_command("a shell".to_owned(), id, session, 1)
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
+        let serving = self.serving()?;
+        serving.touch();
+        let Some(Line::Sftp(sftp)) = serving.line(id) else { return Ok(()) };
+        if let Err(error) = sftp.feed(data, id, session) {
+            tracing::info!(user = %serving.shared.admission.user, %error, "a client broke the SFTP protocol; its connection ends");
+            serving.report(format!("an SFTP stream that breaks the protocol: {error}"));
+            session.disconnect(Disconnect::ProtocolError, &error.to_string(), "")?;
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
+        match self.serving.as_ref().and_then(|serving| serving.line(id)) {
+            Some(Line::Sftp(sftp)) => sftp.window(),
+            _ => transport::WINDOW,
+        }
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
+        let line = self.serving()?.lines().insert(id, Line::Done);
+        if let Some(Line::Sftp(sftp)) = line {
+            let handle = session.handle();
+            tokio::spawn(async move {
+                sftp.settled().await;
+                sftp.end().await;
+                let _ = handle.exit_status_request(id, 0).await;
+                let _ = handle.eof(id).await;
+                let _ = handle.close(id).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
+        let line = self.serving()?.lines().remove(&id);
+        if let Some(Line::Sftp(sftp)) = line {
+            tokio::spawn(async move { sftp.end().await });
+        }
+        Ok(())
+    }
+
+    // --- everything that is refused ---
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        _term: &str,
+        _col_width: u32,
+        _row_height: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.no_request("a terminal", id, session)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.no_request("X11 forwarding", id, session)
+    }
+
+    /// Clients send their locale as a matter of course: refused without a word in the log.
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn agent_request(&mut self, _id: ChannelId, _session: &mut Session) -> Result<bool, Self::Error> {
+        self.serving()?.report("agent forwarding");
+        Ok(false)
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _address: &str,
+        _port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.no_channel("an X11 channel", reply).await
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _address: &str,
+        _originator: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.no_channel(&format!("forwarding to {}", place(host, port)), reply).await
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _address: &str,
+        _originator: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.no_channel(&format!("a forwarded connection to {}", place(host, port)), reply).await
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.no_channel("forwarding to a socket", reply).await
+    }
+
+    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _session: &mut Session) -> Result<bool, Self::Error> {
+        self.serving()?.report(format!("listening for {}", place(host, *port)));
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, _path: &str, _session: &mut Session) -> Result<bool, Self::Error> {
+        self.serving()?.report("listening on a socket");
+        Ok(false)
+    }
+}
+
+/// A host and port for the log, whatever the client put there.
+fn place(host: &str, port: u32) -> String {
+    let host: String = crate::names::escaped(host.as_bytes()).chars().take(100).collect();
+    format!("{host}:{port}")
+}

@@ -1,0 +1,178 @@
+//! An upload on its way to the disk: buffered records are written, the journal that makes it resumable is renewed, and
+//! at the end it is parked under its temp name, or finished with the final record, trailer and footer.
+
+use zeroize::Zeroize;
+
+use super::{CHUNK_U64, FIRST_JOURNAL, FIRST_JOURNAL_AFTER, Finished, JOURNAL_EVERY, SYNC_EVERY, Upload};
+use crate::clock;
+use crate::names::{Digest, FileName};
+use crate::seal::{Journal, Midstate, Trailer, record_offset, rehash};
+use crate::session::reply::{DAMAGED, Outcome, Refusal};
+use crate::session::staging::Staging;
+
+impl Upload {
+    pub(super) fn flush(&mut self) -> Outcome<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
+        self.part.write_all_at(&self.buffer, offset)?;
+        self.part.write_ahead(offset, self.buffer.len() as u64);
+        self.on_disk = self.full;
+        self.header_in_buffer = false;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// After a write of so many bytes: renews the journal when enough has come since the last.
+    pub(super) fn settle(&mut self, staging: &Staging, len: usize) -> Outcome<()> {
+        self.unjournaled += len as u64;
+        let due = if self.has_journal {
+            self.unjournaled >= JOURNAL_EVERY
+        } else {
+            self.unjournaled >= FIRST_JOURNAL || self.begun.elapsed() >= FIRST_JOURNAL_AFTER
+        };
+        if due {
+            let durable = self.contiguous() >= self.synced + SYNC_EVERY;
+            self.journal(staging, durable)?;
+        }
+        Ok(())
+    }
+
+    /// Before bytes from `offset` on change: if the journal stands for them, it is made to stand for less. A crash after
+    /// this loses what came since `offset`; without it, it would give back neither the old bytes nor the new.
+    pub(super) fn lower_journal(&mut self, staging: &Staging, offset: u64) -> Outcome<()> {
+        if offset >= self.journaled {
+            return Ok(());
+        }
+        self.put_journal(staging, offset / CHUNK_U64, &[], None, offset < self.synced)
+    }
+
+    /// Puts everything needed to resume where a killed session (or with `durable`, a power cut) leaves it. The body
+    /// first: a journal must not count records that are not there.
+    pub(super) fn journal(&mut self, staging: &Staging, durable: bool) -> Outcome<()> {
+        self.flush()?;
+        if durable {
+            self.part.sync()?;
+        }
+        let (tail, digest) = (self.tail.clone(), self.digest.clone());
+        self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
+        self.unjournaled = 0;
+        Ok(())
+    }
+
+    fn put_journal(
+        &mut self,
+        staging: &Staging,
+        records: u64,
+        tail: &[u8],
+        digest: Option<&Midstate>,
+        durable: bool,
+    ) -> Outcome<()> {
+        let journal = Journal {
+            path: self.path.as_bytes().to_vec(),
+            file_key: self.key.clone(),
+            records,
+            tail: tail.to_vec(),
+            sha256: digest.map(Midstate::save).unwrap_or_default(),
+            hashed: digest.map_or(0, Midstate::hashed),
+            gens: self.generations.range(..=records).map(|(index, generation)| (*index, *generation)).collect(),
+            closed: self.closed,
+            mtime: self.mtime,
+            opened_at: self.opened_at,
+            updated_at: clock::now().0,
+        };
+        let tail_len = tail.len() as u64;
+        let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
+        let Journal { mut tail, mut sha256, .. } = journal;
+        tail.zeroize();
+        sha256.zeroize();
+        let length = records * CHUNK_U64 + tail_len;
+        staging.write_journal(&self.part, length, &sealed, durable)?;
+        self.has_journal = true;
+        self.journaled = length;
+        if durable {
+            self.synced = length;
+        }
+        Ok(())
+    }
+
+    /// Everything so far survives a power cut when this returns: fsync@openssh.com, and the end of a connection.
+    pub fn sync(&mut self, staging: &Staging) -> Outcome<()> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        self.journal(staging, true)
+    }
+
+    /// For a temp name: the digest is made and everything is durable, but the file stays unfinished until it is
+    /// renamed.
+    pub fn park(&mut self, staging: &Staging) -> Outcome<u64> {
+        let (size, sha256) = self.complete()?;
+        self.closed = Some((size, sha256));
+        self.journal(staging, true)?;
+        Ok(size)
+    }
+
+    /// Everything there is has come; the digest of it.
+    fn complete(&mut self) -> Outcome<(u64, [u8; 32])> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        self.fill_gaps()?;
+        self.fill_to(self.len())?;
+        if let Some((size, sha256)) = self.closed
+            && size == self.contiguous()
+        {
+            return Ok((size, sha256));
+        }
+        if self.digest.is_none() {
+            self.flush()?;
+            let generations: Vec<_> =
+                self.generations.iter().map(|(index, generation)| (*index, *generation)).collect();
+            self.digest = Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &self.tail)?);
+        }
+        let digest = self.digest.clone().ok_or(DAMAGED)?;
+        if digest.hashed() != self.contiguous() {
+            return Err(DAMAGED);
+        }
+        Ok((self.contiguous(), digest.finish()))
+    }
+
+    /// Writes the final record, the trailer and the footer. From here on the file can pass as complete, so nothing but
+    /// a commit or its removal may follow.
+    pub fn finish(mut self, name: Option<FileName>) -> Result<Finished, (Box<Self>, Refusal)> {
+        match self.end(name) {
+            Ok((size, sha256)) => {
+                let (file_key, opened_at) = (*self.key.expose(), self.opened_at);
+                Ok(Finished { part: self.part, size, sha256: Digest(sha256), file_key, opened_at })
+            }
+            Err(refusal) => Err((Box::new(self), refusal)),
+        }
+    }
+
+    fn end(&mut self, name: Option<FileName>) -> Outcome<(u64, [u8; 32])> {
+        let (size, sha256) = self.complete()?;
+        let generation = self.next_generation(self.full)?;
+        let tail = std::mem::take(&mut self.tail);
+        self.records.seal(self.full, generation, true, &tail, &mut self.buffer)?;
+        let trailer = Trailer {
+            name: name.map(|name| name.as_bytes().to_vec()).unwrap_or_default(),
+            mtime: self.mtime.map(u64::from),
+            sender: std::mem::take(&mut self.grant.sender),
+            recipients: std::mem::take(&mut self.grant.recipients),
+            size,
+            sha256,
+            opened_at: self.opened_at,
+            sealed_at: clock::now().0,
+            server: std::mem::take(&mut self.grant.server),
+            gens: self.generations.range(..=self.full).map(|(index, generation)| (*index, *generation)).collect(),
+        };
+        self.buffer.extend_from_slice(&trailer.seal(&self.head, &self.key)?);
+        let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
+        self.part.write_all_at(&self.buffer, offset)?;
+        self.part.set_len(offset + self.buffer.len() as u64)?;
+        self.part.close_writer();
+        Ok((size, sha256))
+    }
+}
