@@ -356,7 +356,11 @@ fn hear(keeper: &Arc<Keeper>, word: ToKeeper, mut descriptors: Vec<std::os::fd::
                 return keeper.end_session(pid);
             }
             match AsyncSocket::new(Socket::from(socket)) {
-                Ok(socket) => drop(tokio::spawn(desk::serve(Arc::clone(keeper), socket, pid, peer.ip()))),
+                Ok(socket) => {
+                    // Counted at once: the next birth may be heard before this task runs.
+                    let stranger = keeper.sessions.stranger();
+                    drop(tokio::spawn(desk::serve(Arc::clone(keeper), socket, pid, peer.ip(), stranger)));
+                }
                 Err(e) => {
                     tracing::error!(error = %e, "a new session cannot be heard and is ended");
                     keeper.end_session(pid);

@@ -2,6 +2,7 @@
 //! What a session would ask is asked here by its function, so that a hostile order, a crash between two steps and two
 //! sessions at once are a line each.
 
+mod admission;
 mod commit;
 mod names;
 mod recovery;
