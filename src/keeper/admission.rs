@@ -4,9 +4,11 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use super::Keeper;
 use super::desk::Client;
+use super::sessions::Place;
+use super::{Keeper, blocking};
 use crate::clock;
 use crate::ipc::jail::{Admission, FolderKind, FolderView};
 use crate::ipc::porch::{Attempt, Credential, Method, ToPorch};
@@ -21,6 +23,8 @@ pub struct Passed {
     user: String,
     methods: Vec<policy::Method>,
     key: Option<String>,
+    /// Keys and passwords that were wrong, whatever the name.
+    failed: u32,
     /// The last key that was offered and would not do, with why. Clients offer every key they have, so this is in
     /// the ledger once, when the connection ends without a login, and not for each.
     refused_offer: Option<Event>,
@@ -28,14 +32,25 @@ pub struct Passed {
 
 pub enum Outcome {
     Answer(ToPorch),
-    Admit { client: Client, admission: Box<Admission>, tree: OwnedFd },
+    Admit {
+        client: Client,
+        admission: Box<Admission>,
+        tree: OwnedFd,
+        place: Place,
+    },
+    /// It has failed as often as it may: nothing was looked at, and it is to be ended.
+    TooMany,
 }
 
 /// Decides one attempt, with its audit event durable before the answer.
-pub async fn attempt(keeper: &Keeper, attempt: &Attempt, address: IpAddr, passed: &mut Passed) -> Outcome {
+pub async fn attempt(keeper: &Arc<Keeper>, attempt: &Attempt, address: IpAddr, passed: &mut Passed) -> Outcome {
+    if passed.failed >= keeper.settings.limits.login_attempts {
+        return Outcome::TooMany;
+    }
     // A client that changes its user name begins again (RFC 4252 §5).
     if passed.user != attempt.user {
-        *passed = Passed { user: attempt.user.clone(), ..Passed::default() };
+        let refused_offer = passed.refused_offer.take();
+        *passed = Passed { user: attempt.user.clone(), failed: passed.failed, refused_offer, ..Passed::default() };
     }
     let policy = keeper.policy();
     let facts = LoginFacts { user: &attempt.user, address, now: clock::now(), passed: &passed.methods };
@@ -76,7 +91,10 @@ pub async fn attempt(keeper: &Keeper, attempt: &Attempt, address: IpAddr, passed
                 // Asking for the methods is not an attempt, and every client does it.
                 Credential::Nothing => {}
                 Credential::Offer { .. } => passed.refused_offer = Some(event),
-                Credential::Key { .. } | Credential::Password { .. } => record(keeper, event).await,
+                Credential::Key { .. } | Credential::Password { .. } => {
+                    passed.failed += 1;
+                    record(keeper, event).await;
+                }
             }
             Outcome::Answer(ToPorch::Refuse { methods: wire(&methods) })
         }
@@ -89,7 +107,7 @@ fn refused(policy: &policy::Policy) -> LoginVerdict {
 }
 
 async fn admit(
-    keeper: &Keeper,
+    keeper: &Arc<Keeper>,
     policy: &policy::Policy,
     admitted: Admitted,
     address: IpAddr,
@@ -104,18 +122,15 @@ async fn admit(
     event.address = Some(address);
     event.policy = Some(policy.digest);
 
-    if let Some(most) = user.limits.sessions
-        && keeper.sessions.of(&user.name) >= most as usize
-    {
+    let Some(place) = keeper.sessions.place(&user.name, user.limits.sessions) else {
         event.kind = Kind::LoginRefused;
         let _ = keeper.record_event(event.refused(LoginRefusal::Sessions.to_string())).await;
         return refuse_with();
-    }
+    };
     let mut number = [0; 8];
-    let ready = getrandom::fill(&mut number).map_err(|e| e.to_string()).and_then(|()| {
-        let id = keeper.state.id_of(&user.name).map_err(|e| e.to_string())?;
-        Ok((id, keeper.state.tree(&user.name).map_err(|e| e.to_string())?))
-    });
+    let (worker, name) = (Arc::clone(keeper), user.name.clone());
+    let tree = blocking(move || Ok((worker.state.id_of(&name)?, worker.state.tree(&name)?))).await;
+    let ready = getrandom::fill(&mut number).map_err(|e| e.to_string()).and(tree.map_err(|refusal| refusal.why));
     let session = SessionId(u64::from_be_bytes(number));
     event.session = Some(session);
     let (id, tree) = match ready {
@@ -142,7 +157,7 @@ async fn admit(
         handles_max: keeper.settings.limits.handles,
         idle_max: keeper.settings.limits.idle,
     };
-    Outcome::Admit { client, admission: Box::new(admission), tree }
+    Outcome::Admit { client, admission: Box::new(admission), tree, place }
 }
 
 /// The folders at the top of a user's view.

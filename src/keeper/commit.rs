@@ -261,7 +261,14 @@ impl Upload {
         };
 
         // 5. The names, then their directories. A crash: more than one link and no ledger entry; recovery takes them back.
-        let mut names = Names::default();
+        let begun = keeper.state.tree(&self.user).and_then(|tree| Names::begin(part.as_fd(), *drop, tree.as_fd()));
+        let mut names = match begun {
+            Ok(names) => names,
+            Err(e) => {
+                part.give_back();
+                return Err(e.into());
+            }
+        };
         let mut displaced = Vec::new();
         let delivered = self.name(keeper, &part, &mut names, &mut displaced).and_then(|deliveries| {
             crash::point("commit-names");

@@ -18,6 +18,9 @@ use crate::vpath::VirtualPath;
 /// Where the keeper prepares names in a user's tree.
 pub const COMMIT: &str = ".commit";
 
+/// How the name of a commit's mark in `.commit` ends.
+pub const MARK: &str = ".file";
+
 /// How many numbered versions of one name are looked for before giving up.
 const VERSIONS_MAX: u32 = 9_999;
 
@@ -50,6 +53,9 @@ pub enum Existing {
 /// The names one commit has made so far.
 #[derive(Default)]
 pub struct Names {
+    /// `.commit` of the sender's tree, and the name in it that says a commit of this file is under way. There before
+    /// the first other name and gone after the last change, in a folder no session can reach: what recovery goes by.
+    mark: Option<(OwnedFd, OsString)>,
     made: Vec<Made>,
 }
 
@@ -63,6 +69,15 @@ struct Made {
 }
 
 impl Names {
+    /// Begins to name `file`, which is `drop`, from its sender's `tree`.
+    pub fn begin(file: BorrowedFd<'_>, drop: DropId, tree: BorrowedFd<'_>) -> io::Result<Self> {
+        let commit = files::open_dir_beneath(tree, Path::new(COMMIT))?;
+        let mark = OsString::from(format!("{drop}{MARK}"));
+        remove_if_there(commit.as_fd(), &mark)?;
+        files::link_fd(file, commit.as_fd(), &mark)?;
+        Ok(Self { mark: Some((commit, mark)), made: Vec::new() })
+    }
+
     /// Names `file` as `path` in `tree`; the parent folder must exist. Answers the numbered name that an older file got.
     ///
     /// A crash after each step leaves: the kept link only (recovery drops it); the kept link and a numbered one (recovery
@@ -125,7 +140,7 @@ impl Names {
                 remove_if_there(commit.as_fd(), kept)?;
             }
         }
-        Ok(())
+        self.unmark()
     }
 
     /// The commit failed: every name is as it was before.
@@ -142,7 +157,11 @@ impl Names {
             }
             files::sync(made.dir.as_fd())?;
         }
-        Ok(())
+        self.unmark()
+    }
+
+    fn unmark(&self) -> io::Result<()> {
+        self.mark.as_ref().map_or(Ok(()), |(commit, mark)| remove_if_there(commit.as_fd(), mark))
     }
 }
 
@@ -187,12 +206,12 @@ fn link_numbered(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OsString, Delivery
     Err(DeliveryError::Taken)
 }
 
-/// Whether `name` is one that [`link_numbered`] gives.
-pub fn is_numbered(name: &[u8]) -> bool {
-    name.strip_suffix(b"~").and_then(|rest| {
-        let at = rest.windows(2).rposition(|w| w == b".~")?;
-        Some(at > 0 && rest.len() > at + 2 && rest[at + 2..].iter().all(u8::is_ascii_digit))
-    }) == Some(true)
+/// Of a name that [`link_numbered`] gives, the one it was made of.
+pub fn before_number(name: &[u8]) -> Option<&[u8]> {
+    let rest = name.strip_suffix(b"~")?;
+    let at = rest.windows(2).rposition(|w| w == b".~")?;
+    let (base, number) = (&rest[..at], &rest[at + 2..]);
+    (!base.is_empty() && !number.is_empty() && number.iter().all(u8::is_ascii_digit)).then_some(base)
 }
 
 pub fn remove_if_there(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
@@ -293,11 +312,11 @@ mod tests {
 
     #[test]
     fn numbered_names_are_recognised() {
-        for yes in ["a.~1~", "a.dcm.~12~", "~.~3~"] {
-            assert!(is_numbered(yes.as_bytes()), "{yes}");
+        for (yes, base) in [("a.~1~", "a"), ("a.dcm.~12~", "a.dcm"), ("~.~3~", "~"), ("a.~1~.~2~", "a.~1~")] {
+            assert_eq!(before_number(yes.as_bytes()), Some(base.as_bytes()));
         }
         for no in ["a", "a~", ".~1~", "a.~~", "a.~x~", "a.~1"] {
-            assert!(!is_numbered(no.as_bytes()), "{no}");
+            assert_eq!(before_number(no.as_bytes()), None, "{no}");
         }
     }
 }

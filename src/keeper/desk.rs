@@ -9,10 +9,12 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Passed};
-use super::{Keeper, commit, describe, namespace, open, receipts};
+use super::sessions::Stranger;
+use super::{Keeper, commit, describe, namespace, open, receipts, reload};
 use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
 use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
+use crate::ipc::phase::Request;
 use crate::ipc::porch;
 use crate::ledger::{Batch, Event, Kind};
 use crate::names::{SessionId, UserName};
@@ -22,6 +24,9 @@ use crate::vpath::VirtualPath;
 /// Requests of one session that the keeper works on at once; more wait in the socket. Bounds what a session can make
 /// the keeper hold: so many messages of at most 64 KiB.
 const REQUESTS_AT_ONCE: usize = 16;
+
+/// Bytes of what a session says in words of its own; its longest sentences have 100.
+const WORDS_MAX: usize = 256;
 
 /// An admitted session, as the parts of the keeper know it.
 pub struct Client {
@@ -145,10 +150,9 @@ impl Keeper {
 }
 
 /// Serves one session until it ends, either way.
-pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: IpAddr) {
+pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: IpAddr, stranger: Stranger) {
     let socket = Arc::new(socket);
     let mut passed = Passed::default();
-    let stranger = keeper.sessions.stranger();
     let grace = tokio::time::sleep(keeper.settings.limits.login_grace + super::GRACE_SLACK);
     tokio::pin!(grace);
     let client = loop {
@@ -161,6 +165,11 @@ pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: 
             }
         };
         match word {
+            Ok(Some((request, descriptors))) if descriptors.len() != Request::from(&request).descriptors() => {
+                tracing::error!(pid, %address, "a stranger's session sent a descriptor and is ended");
+                keeper.end_session(pid);
+                return;
+            }
             Ok(Some((porch::ToKeeper::Attempt(attempt), _))) => {
                 match admission::attempt(&keeper, &attempt, address, &mut passed).await {
                     admission::Outcome::Answer(answer) => {
@@ -168,9 +177,22 @@ pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: 
                             return;
                         }
                     }
-                    admission::Outcome::Admit { client, admission, tree } => {
+                    admission::Outcome::TooMany => {
+                        tracing::warn!(pid, %address, "a stranger failed too often and is ended");
+                        keeper.end_session(pid);
+                        return admission::left(&keeper, &passed, address).await;
+                    }
+                    admission::Outcome::Admit { client, admission, tree, place } => {
                         let client = Arc::new(client);
                         keeper.sessions.enter(&client, pid, Arc::clone(&socket));
+                        drop(place);
+                        // The policy may be another since the login was decided: who came in meanwhile was not among
+                        // those whom the reload ended.
+                        if let Some(why) = reload::why_barred(&keeper.policy(), &client) {
+                            tracing::warn!(user = %client.user, why, "a session is withdrawn as it is admitted");
+                            keeper.end_session(pid);
+                            break client;
+                        }
                         let sent = socket.send(&porch::ToPorch::Admit(admission), &[tree.as_fd()]).await;
                         if sent.is_err() {
                             keeper.sessions.leave(client.session);
@@ -220,6 +242,13 @@ async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Clie
             Ok(Some((Ask { request: ToKeeper::Bye { sent, received }, .. }, _))) => {
                 return Ending::Bye { sent, received };
             }
+            Ok(Some((Ask { request, .. }, descriptors)))
+                if descriptors.len() != Request::from(&request).descriptors() =>
+            {
+                tracing::error!(session = %client.session, user = %client.user, "a session sent other descriptors than its request has, and is ended");
+                keeper.end_session(pid);
+                return Ending::Broken("descriptors that do not belong to the request".to_owned());
+            }
             Ok(Some((Ask { number, request }, descriptors))) => {
                 let (keeper, socket, client) = (Arc::clone(keeper), Arc::clone(socket), Arc::clone(client));
                 tokio::spawn(async move {
@@ -252,7 +281,7 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         }
         ToKeeper::Open { path, header } => open::open(keeper, client, path, header).await,
         ToKeeper::Pulled { path, drop, bytes, whole } => open::pulled(keeper, client, &path, drop, bytes, whole).await,
-        ToKeeper::Corrupt { path, drop, what } => open::corrupt(keeper, client, &path, drop, what).await,
+        ToKeeper::Corrupt { path, drop, what } => open::corrupt(keeper, client, &path, drop, bounded(what)).await,
         ToKeeper::List { path } => namespace::list(keeper, client, &path).await,
         ToKeeper::MakeFolder { path } => namespace::make_folder(keeper, client, path).await,
         ToKeeper::RemoveFolder { path } => namespace::remove_folder(keeper, client, path).await,
@@ -265,7 +294,7 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         ToKeeper::DropStatus { path } => describe::status(keeper, client, &path).await,
         ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
         ToKeeper::Refused { what, path } => {
-            let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(what);
+            let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(bounded(what));
             keeper.record_event(event).await.map(|()| Answer::Done)
         }
         // Ends the conversation; `jail` never passes it on.
@@ -275,6 +304,12 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         Ok(answer) => answer,
         Err(refusal) => refuse(keeper, client, kind, path, refusal).await,
     }
+}
+
+/// A session's own words, as long as an honest one's are: what it says is in the ledger for years.
+fn bounded(mut words: String) -> String {
+    words.truncate(words.floor_char_boundary(WORDS_MAX));
+    words
 }
 
 async fn refuse(keeper: &Keeper, client: &Client, kind: Kind, path: Option<VirtualPath>, refusal: Refusal) -> Answer {

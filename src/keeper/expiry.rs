@@ -2,12 +2,19 @@
 //! steps, so that each destruction happens once in the ledger whatever crashes in between; when an expiry hour is over
 //! and none of its drops is left, its shred key dies, and with it every copy of those drops anywhere.
 
-use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::delivery::remove_if_there;
+use super::delivery::{COMMIT, remove_if_there};
 use super::desk::Refusal;
+use super::state::STAGING;
 use super::{Keeper, blocking, crash, keys};
 use crate::clock::Time;
 use crate::ledger::{Batch, DropRecord, DropState, Event, Kind, Write};
@@ -24,47 +31,96 @@ const PAGE: usize = 200;
 pub struct Swept {
     pub expired: Vec<DropRecord>,
     pub destroyed_keys: u32,
+    /// Drops and keys that could not be destroyed; the next sweep tries again.
+    pub failed: usize,
 }
 
-/// Destroys everything that is due at `now`.
+/// Destroys everything that is due at `now`. What cannot be destroyed keeps nothing else from it.
 pub async fn sweep(keeper: &Arc<Keeper>, now: Time) -> Result<Swept, Refusal> {
     // One sweep at a time; a second waits and finds nothing left.
     let _turn = keeper.sweeping.lock().await;
     let mut swept = Swept::default();
+    let mut failed = BTreeSet::new();
     loop {
-        // No sender of this page renames anything meanwhile: what the ledger says of paths stays true. In the order of
-        // their names, so that two who wait for several turns never wait for each other.
-        let senders: BTreeSet<UserName> = keeper.ledger.due(now, PAGE)?.into_iter().map(|r| r.sender).collect();
-        let mut turns = Vec::with_capacity(senders.len());
-        for sender in &senders {
-            turns.push(keeper.turns.to_change(sender).await);
-        }
-        let mut due = keeper.ledger.due(now, PAGE)?;
-        due.retain(|record| senders.contains(&record.sender));
-        if due.is_empty() {
+        let by_sender = due(keeper, now, &failed).await?;
+        if by_sender.is_empty() {
             break;
         }
-        begin(keeper, &due, now).await?;
-        crash::point("sweep-begun");
-        let worker = Arc::clone(keeper);
-        let gone = due.clone();
-        blocking(move || gone.iter().try_for_each(|record| unlink(&worker, record))).await?;
-        crash::point("sweep-unlinked");
-        finish(keeper, &due, now).await?;
-        crash::point("sweep-recorded");
-        swept.expired.extend(due);
+        for (sender, drops) in by_sender {
+            // The sender renames nothing and nobody removes what it delivered meanwhile: what the ledger says of paths
+            // stays true. One turn at a time, so that nobody waits for another sender's transfers.
+            let _turn = keeper.turns.to_change(&sender).await;
+            match destroy(keeper, &drops, now).await {
+                Ok(records) => swept.expired.extend(records),
+                Err(_) => {
+                    for drop in &drops {
+                        match destroy(keeper, &[*drop], now).await {
+                            Ok(records) => swept.expired.extend(records),
+                            Err(e) => tracing::error!(%drop, why = e.why, "a drop that is due was not destroyed"),
+                        }
+                    }
+                }
+            }
+            failed.extend(drops);
+        }
+        for record in &swept.expired {
+            failed.remove(&record.drop);
+        }
     }
-    swept.destroyed_keys = destroy_keys(keeper, now).await?;
-    if !swept.expired.is_empty() || swept.destroyed_keys > 0 {
+    swept.failed = failed.len();
+    destroy_keys(keeper, now, &mut swept).await?;
+    if !swept.expired.is_empty() || swept.destroyed_keys > 0 || swept.failed > 0 {
         let mut event = Event::new(crate::clock::now(), Kind::SweepEnded);
         event.detail = Some(format!(
             "as of {now}: {} drops expired, {} shred keys destroyed",
             swept.expired.len(),
             swept.destroyed_keys
         ));
+        if swept.failed > 0 {
+            event = event.failed(format!("{} could not be destroyed", swept.failed));
+        }
         keeper.record_event(event).await?;
     }
     Ok(swept)
+}
+
+/// A page of what is due, by sender, without those that `failed` before.
+async fn due(
+    keeper: &Arc<Keeper>,
+    now: Time,
+    failed: &BTreeSet<DropId>,
+) -> Result<BTreeMap<UserName, Vec<DropId>>, Refusal> {
+    let (worker, limit) = (Arc::clone(keeper), PAGE + failed.len());
+    let records = blocking(move || Ok(worker.ledger.due(now, limit)?)).await?;
+    let mut by_sender = BTreeMap::<_, Vec<_>>::new();
+    for record in records.into_iter().filter(|record| !failed.contains(&record.drop)) {
+        by_sender.entry(record.sender).or_default().push(record.drop);
+    }
+    Ok(by_sender)
+}
+
+/// Destroys those of one sender's `drops` that are due still. The caller has the sender's turn.
+async fn destroy(keeper: &Arc<Keeper>, drops: &[DropId], now: Time) -> Result<Vec<DropRecord>, Refusal> {
+    let (worker, drops) = (Arc::clone(keeper), drops.to_vec());
+    let due = blocking(move || {
+        let mut due = Vec::with_capacity(drops.len());
+        for id in &drops {
+            due.extend(worker.ledger.drop_record(id)?.filter(|record| match record.state {
+                DropState::Expiring { .. } => true,
+                state => state.can_come_due() && record.expires.is_some_and(|at| at <= now),
+            }));
+        }
+        Ok(due)
+    })
+    .await?;
+    begin(keeper, &due, now).await?;
+    crash::point("sweep-begun");
+    let (worker, gone) = (Arc::clone(keeper), due.clone());
+    blocking(move || unlink(&worker, &gone)).await?;
+    crash::point("sweep-unlinked");
+    finish(keeper, &due, now).await?;
+    crash::point("sweep-recorded");
+    Ok(due)
 }
 
 /// Step 1. "This expires now" is durable. A crash after it: the drop is refused to everyone, and `due` names it first at the
@@ -82,45 +138,86 @@ async fn begin(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Ref
 }
 
 /// Step 2. The names go, the sender's and each recipient's. A crash after any of them: done again, and what is gone is gone.
-fn unlink(keeper: &Keeper, record: &DropRecord) -> Result<(), Refusal> {
-    let own = record.unlinked.is_none().then_some((&record.sender, &record.path));
-    let delivered = record.deliveries.iter().filter(|d| d.unlinked.is_none()).map(|d| (&d.user, &d.path));
-    own.into_iter().chain(delivered).try_for_each(|(user, path)| unlink_one(keeper, user, path, record.drop))
+fn unlink(keeper: &Keeper, due: &[DropRecord]) -> Result<(), Refusal> {
+    // A crash between a rename and its record leaves a file elsewhere than the ledger says: then it is looked for.
+    let mut missing = BTreeMap::<&UserName, BTreeSet<DropId>>::new();
+    for record in due {
+        let own = record.unlinked.is_none().then_some((&record.sender, &record.path));
+        let delivered = record.deliveries.iter().filter(|d| d.unlinked.is_none()).map(|d| (&d.user, &d.path));
+        for (user, path) in own.into_iter().chain(delivered) {
+            if !unlink_one(keeper, user, path, record.drop)? {
+                missing.entry(user).or_default().insert(record.drop);
+            }
+        }
+    }
+    for (user, drops) in missing {
+        match keeper.state.tree(user) {
+            Ok(tree) => unlink_below(tree.as_fd(), Path::new(""), &drops)?,
+            Err(e) if gone(&e) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
-/// Only the file that is this drop: a name may have been given to another since.
-fn unlink_one(keeper: &Keeper, user: &UserName, path: &VirtualPath, drop: DropId) -> Result<(), Refusal> {
-    let gone =
-        |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory);
-    let tree = match keeper.state.tree(user) {
-        Ok(tree) => tree,
-        Err(e) if gone(&e) => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
-    let (dir, name) = match files::open_parent_beneath(tree.as_fd(), path.relative()) {
-        Ok(found) => found,
-        Err(e) if gone(&e) => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
-    match drop_in(dir.as_fd(), std::path::Path::new(name)) {
-        Ok(Some(found)) if found == drop => {
+fn gone(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Only the file that is this drop: a name may have been given to another since. Says whether it was there.
+fn unlink_one(keeper: &Keeper, user: &UserName, path: &VirtualPath, drop: DropId) -> Result<bool, Refusal> {
+    let found = keeper.state.tree(user).and_then(|tree| {
+        let (dir, name) = files::open_parent_beneath(tree.as_fd(), path.relative())?;
+        let found = drop_in(dir.as_fd(), name)? == Some(drop);
+        if found {
             remove_if_there(dir.as_fd(), name)?;
-            Ok(files::sync(dir.as_fd())?)
+            files::sync(dir.as_fd())?;
         }
-        Ok(_) => Ok(()),
-        Err(e) if gone(&e) => Ok(()),
-        Err(e) => Err(e.into()),
+        Ok(found)
+    });
+    match found {
+        Err(e) if gone(&e) => Ok(false),
+        other => Ok(other?),
     }
 }
 
+/// The same for all of a tree: whatever name these drops have there. The depth is bounded by `VirtualPath::MAX_DEPTH`.
+fn unlink_below(dir: BorrowedFd<'_>, rel: &Path, drops: &BTreeSet<DropId>) -> Result<(), Refusal> {
+    let dir = files::open_dir_beneath(dir, rel)?;
+    for entry in files::list(dir.as_fd())? {
+        let name = OsString::from_vec(entry?.name);
+        // Uploads and commits under way are no drops yet.
+        if name == STAGING || name == COMMIT {
+            continue;
+        }
+        match files::facts_at(dir.as_fd(), &name).map(|facts| facts.kind) {
+            Ok(files::Kind::Folder) => unlink_below(dir.as_fd(), Path::new(&name), drops)?,
+            Ok(files::Kind::File) => {
+                if drop_in(dir.as_fd(), &name)?.is_some_and(|drop| drops.contains(&drop)) {
+                    remove_if_there(dir.as_fd(), &name)?;
+                    files::sync(dir.as_fd())?;
+                }
+            }
+            Ok(files::Kind::Other) => {}
+            Err(e) if gone(&e) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Which drop the sealed file `name` is; `None` if it is not one.
-pub fn drop_in(dir: std::os::fd::BorrowedFd<'_>, name: &std::path::Path) -> std::io::Result<Option<DropId>> {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::File::from(files::open_beneath(dir, name, OFlag::O_RDONLY, files::Mode::empty())?);
+fn drop_in(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<DropId>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    drop_of(&File::from(files::open_beneath(dir, Path::new(name), flags, files::Mode::empty())?))
+}
+
+/// Which drop a sealed file is, finished or not; `None` for any other file.
+pub fn drop_of(file: &File) -> io::Result<Option<DropId>> {
     let mut head = [0; HEAD_LEN];
     match file.read_exact_at(&mut head, 0) {
         Ok(()) => Ok(Head::parse(&head).ok().map(|head| head.drop_id())),
-        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),
     }
 }
@@ -135,35 +232,50 @@ async fn finish(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Re
     keeper.record(batch).await.map(drop)
 }
 
-/// Step 4. The keys of hours that are over and have no drop left. The key is destroyed first, recorded second, its file
-/// removed third: an event that claims a destruction which a crash prevented would be a lie. A crash after the first or
-/// the second: the next sweep finds a file of zeros, and asks the ledger whether that is recorded.
-async fn destroy_keys(keeper: &Arc<Keeper>, now: Time) -> Result<u32, Refusal> {
-    let mut destroyed = 0;
-    for bucket in keeper.keys.buckets()? {
-        if keys::bucket_end(bucket) > now || keeper.ledger.live_in_bucket(bucket)? > 0 {
+/// Step 4. The keys of hours that are over and have no drop left.
+async fn destroy_keys(keeper: &Arc<Keeper>, now: Time, swept: &mut Swept) -> Result<(), Refusal> {
+    let worker = Arc::clone(keeper);
+    for bucket in blocking(move || Ok(worker.keys.buckets()?)).await? {
+        if keys::bucket_end(bucket) > now {
             continue;
         }
-        let worker = Arc::clone(keeper);
-        let detail = format!("bucket {bucket}, until {}", keys::bucket_end(bucket));
-        let looked_for = detail.clone();
-        let recorded = blocking(move || {
-            let before = worker.keys.destroy_bucket(bucket)?;
-            Ok(before && destruction_is_recorded(&worker, &looked_for)?)
-        })
-        .await?;
-        crash::point("sweep-key-destroyed");
-        if !recorded {
-            let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
-            event.detail = Some(detail);
-            keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
-            destroyed += 1;
+        match destroy_key(keeper, bucket).await {
+            Ok(true) => swept.destroyed_keys += 1,
+            Ok(false) => {}
+            Err(refusal) => {
+                tracing::error!(bucket, why = refusal.why, "a shred key that is due was not destroyed");
+                swept.failed += 1;
+            }
         }
-        crash::point("sweep-key-recorded");
-        let worker = Arc::clone(keeper);
-        blocking(move || Ok(worker.keys.forget_bucket(bucket)?)).await?;
     }
-    Ok(destroyed)
+    Ok(())
+}
+
+/// The key is destroyed first, recorded second, its file removed third: an event that claims a destruction which a crash
+/// prevented would be a lie. A crash after the first or the second: the next sweep finds a file of zeros, and asks the
+/// ledger whether that is recorded. Answers whether it is recorded by this call.
+async fn destroy_key(keeper: &Arc<Keeper>, bucket: u64) -> Result<bool, Refusal> {
+    let detail = format!("bucket {bucket}, until {}", keys::bucket_end(bucket));
+    let (worker, looked_for) = (Arc::clone(keeper), detail.clone());
+    let to_record = blocking(move || {
+        if worker.ledger.live_in_bucket(bucket)? > 0 {
+            return Ok(None);
+        }
+        let before = worker.keys.destroy_bucket(bucket)?;
+        Ok(Some(!(before && destruction_is_recorded(&worker, &looked_for)?)))
+    })
+    .await?;
+    let Some(to_record) = to_record else { return Ok(false) };
+    crash::point("sweep-key-destroyed");
+    if to_record {
+        let mut event = Event::new(crate::clock::now(), Kind::ShredKeyDestroyed);
+        event.detail = Some(detail);
+        keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
+    }
+    crash::point("sweep-key-recorded");
+    let worker = Arc::clone(keeper);
+    blocking(move || Ok(worker.keys.forget_bucket(bucket)?)).await?;
+    Ok(to_record)
 }
 
 /// Reads the whole log: only a crash in the middle of a destruction asks this.

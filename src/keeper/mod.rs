@@ -104,6 +104,9 @@ impl KeeperError {
     }
 }
 
+/// What the gate is to be told, in order.
+type GateMail = mpsc::UnboundedReceiver<ToGate>;
+
 /// What every part of the keeper shares.
 pub struct Keeper {
     pub settings: Settings,
@@ -131,7 +134,7 @@ impl Keeper {
         settings: Settings,
         policy: Policy,
         gate_pid: i32,
-    ) -> Result<(Arc<Self>, Vec<Recovery>, mpsc::UnboundedReceiver<ToGate>), KeeperError> {
+    ) -> Result<(Arc<Self>, Vec<Recovery>, GateMail), KeeperError> {
         let state = state::State::open(&settings.state)?;
         let keys = keys::Keys::open(&settings.keys)?;
         let signer =
@@ -248,11 +251,7 @@ fn stop(keeper: &Keeper, ended: &Result<(), KeeperError>) {
     keeper.ledger.clone().close();
 }
 
-async fn serve(
-    keeper: &Arc<Keeper>,
-    gate: Socket,
-    mut gate_mail: mpsc::UnboundedReceiver<ToGate>,
-) -> Result<(), KeeperError> {
+async fn serve(keeper: &Arc<Keeper>, gate: Socket, mut gate_mail: GateMail) -> Result<(), KeeperError> {
     let gate = AsyncSocket::new(gate)?;
     match gate.recv::<ToKeeper>().await {
         Ok(Some((ToKeeper::Ready, _))) => {}
@@ -357,7 +356,11 @@ fn hear(keeper: &Arc<Keeper>, word: ToKeeper, mut descriptors: Vec<std::os::fd::
                 return keeper.end_session(pid);
             }
             match AsyncSocket::new(Socket::from(socket)) {
-                Ok(socket) => drop(tokio::spawn(desk::serve(Arc::clone(keeper), socket, pid, peer.ip()))),
+                Ok(socket) => {
+                    // Counted at once: the next birth may be heard before this task runs.
+                    let stranger = keeper.sessions.stranger();
+                    drop(tokio::spawn(desk::serve(Arc::clone(keeper), socket, pid, peer.ip(), stranger)));
+                }
                 Err(e) => {
                     tracing::error!(error = %e, "a new session cannot be heard and is ended");
                     keeper.end_session(pid);
@@ -402,11 +405,7 @@ async fn sweep_on_schedule(keeper: Arc<Keeper>) {
 
 async fn discard_stale(keeper: &Arc<Keeper>, now: Time) {
     let worker = Arc::clone(keeper);
-    let discarded = blocking(move || {
-        let policy = worker.policy();
-        policy.users().map(|user| recovery::discard_stale(&worker, user, now)).sum::<Result<u32, _>>()
-    })
-    .await;
+    let discarded = blocking(move || recovery::discard_stale(&worker, now)).await;
     match discarded {
         Ok(0) => {}
         Ok(discarded) => tracing::info!(discarded, "uploads nobody resumed in time were destroyed"),

@@ -2,7 +2,10 @@
 //! sender changes its own entries; what was delivered stays delivered, but follows a rename as long as nobody has
 //! picked it up.
 
-use std::os::fd::AsFd;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::delivery::remove_if_there;
@@ -31,6 +34,7 @@ pub async fn make_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPat
 
 pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::RemoveFolder { path: &path })?;
+    let _turn = keeper.turns.to_change(&client.user).await;
     let event = keeper.event(client, Kind::FolderRemoved, Some(&path));
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
     blocking(move || {
@@ -44,16 +48,15 @@ pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualP
 }
 
 /// Recorded first, then done: a file that is gone without a word in the log is worse than a word too many after a crash.
-pub async fn remove(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
+pub async fn remove(keeper: &Arc<Keeper>, client: &Arc<Client>, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::Remove { path: &path })?;
-    let _turn = keeper.turns.to_change(&client.user).await;
-    let tree = keeper.state.tree(&client.user)?;
-    if files::facts_beneath(tree.as_fd(), path.relative())?.kind != FileKind::File {
-        return Err(Refusal::rule(Status::Failure, "this is a folder", "a folder, not a file"));
-    }
+    // Before a turn is waited for: who asks for what is not there does not wait, and makes no lock of a name it invents.
+    file_at(keeper, client, &path).await?;
+    let _turn = keeper.turns.to_change_at(&client.user, &path).await;
+    let record = file_at(keeper, client, &path).await?;
     let mut event = keeper.event(client, Kind::Removed, Some(&path));
     let mut writes = Vec::new();
-    if let Some(record) = keeper.ledger.drop_at(&client.user, &path)? {
+    if let Some(record) = record {
         event.drop = Some(record.drop);
         event.bytes = Some(record.size);
         let at = event.at;
@@ -63,13 +66,28 @@ pub async fn remove(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) ->
         }
     }
     keeper.record(Batch { events: vec![event], writes, urgent: true }).await?;
+    let (worker, user) = (Arc::clone(keeper), client.user.clone());
     blocking(move || {
+        let tree = worker.state.tree(&user)?;
         let (dir, name) = files::open_parent_beneath(tree.as_fd(), path.relative())?;
         remove_if_there(dir.as_fd(), name)?;
         Ok(files::sync(dir.as_fd())?)
     })
     .await?;
     Ok(Answer::Done)
+}
+
+/// That there is a file, and which drop the ledger has there.
+async fn file_at(keeper: &Arc<Keeper>, client: &Client, path: &VirtualPath) -> Result<Option<DropRecord>, Refusal> {
+    let (worker, user, path) = (Arc::clone(keeper), client.user.clone(), path.clone());
+    blocking(move || {
+        let tree = worker.state.tree(&user)?;
+        if files::facts_beneath(tree.as_fd(), path.relative())?.kind != FileKind::File {
+            return Err(Refusal::rule(Status::Failure, "this is a folder", "a folder, not a file"));
+        }
+        Ok(worker.ledger.drop_at(&user, &path)?)
+    })
+    .await
 }
 
 /// What becomes of a drop whose entry of `user`'s at `path` a newer file took: it ends, unless others have theirs.
@@ -92,96 +110,130 @@ fn last_entry(record: &DropRecord, user: &UserName) -> bool {
     !sender_left && !others_left && !own_left
 }
 
+/// Done first, then recorded, and undone if it cannot be recorded. A crash between leaves a file under a name that the
+/// ledger does not have it at: it opens as before, and its expiry looks for it.
 pub async fn rename(
     keeper: &Arc<Keeper>,
-    client: &Client,
+    client: &Arc<Client>,
     from: VirtualPath,
     to: VirtualPath,
     replace: bool,
 ) -> Result<Answer, Refusal> {
     let _turn = keeper.turns.to_change(&client.user).await;
-    let tree = keeper.state.tree(&client.user)?;
-    // What policy says first: a path outside the view must not be told apart from one that is not there.
-    let as_file = Operation::Rename { from: &from, to: &to, folder: false };
-    let kind = files::facts_beneath(tree.as_fd(), from.relative()).map(|facts| facts.kind);
-    let folder = matches!(kind, Ok(FileKind::Folder));
-    let operation = Operation::Rename { from: &from, to: &to, folder };
-    let grant = keeper.permit(client, if folder { &operation } else { &as_file })?;
-    kind?;
     let mut event = keeper.event(client, Kind::Renamed, Some(&from));
     event.to = Some(to.clone());
-    let record = if folder { None } else { keeper.ledger.drop_at(&client.user, &from)? };
-    let target = keeper.ledger.drop_at(&client.user, &to)?;
-    let target_is_there = files::facts_beneath(tree.as_fd(), to.relative()).is_ok();
-    if target_is_there && !replace {
-        return Err(policy::Reason::Exists.into());
-    }
-    let is_drop = grant.folder().is_some_and(|f| f.kind == policy::FolderKind::Drop);
-    if target_is_there && is_drop {
-        // A drop is never overwritten by a rename; a new version comes by a new upload.
-        return Err(policy::Reason::Exists.into());
-    }
     let at = event.at;
-    let mut writes = Vec::new();
-    if let Some(target) = target {
-        writes.push(replaced(&target, &client.user, &to, at));
-    }
-    match &record {
-        Some(record) => {
-            event.drop = Some(record.drop);
-            writes.push(Write::Moved {
-                drop: record.drop,
-                user: client.user.clone(),
-                from: from.clone(),
-                to: to.clone(),
-            });
+    let (worker, asker) = (Arc::clone(keeper), Arc::clone(client));
+    let (drop, writes, moves) = blocking(move || {
+        let tree = worker.state.tree(&asker.user)?;
+        // What policy says first: a path outside the view must not be told apart from one that is not there.
+        let kind = files::facts_beneath(tree.as_fd(), from.relative()).map(|facts| facts.kind);
+        let folder = matches!(kind, Ok(FileKind::Folder));
+        let grant = worker.permit(&asker, &Operation::Rename { from: &from, to: &to, folder })?;
+        kind?;
+        let is_drop = grant.folder().is_some_and(|f| f.kind == policy::FolderKind::Drop);
+        let displaces = match files::facts_beneath(tree.as_fd(), to.relative()) {
+            // A drop is never overwritten by a rename; a new version comes by a new upload.
+            Ok(there) if !replace || is_drop || folder || there.kind != FileKind::File => {
+                return Err(policy::Reason::Exists.into());
+            }
+            Ok(_) => true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) => return Err(e.into()),
+        };
+        let user = &asker.user;
+        let mut writes = Vec::new();
+        if let Some(target) = worker.ledger.drop_at(user, &to)? {
+            writes.push(replaced(&target, user, &to, at));
         }
-        None if folder => {
-            writes.push(Write::FolderMoved { user: client.user.clone(), from: from.clone(), to: to.clone() });
+        let record = if folder { None } else { worker.ledger.drop_at(user, &from)? };
+        let moved = |drop| Write::Moved { drop, user: user.clone(), from: from.clone(), to: to.clone() };
+        if folder {
+            writes.push(Write::FolderMoved { user: user.clone(), from: from.clone(), to: to.clone() });
         }
-        None => {}
-    }
-    let worker = Arc::clone(keeper);
-    let moved = blocking(move || {
-        let (from_dir, from_name) = files::open_parent_beneath(tree.as_fd(), from.relative())?;
-        let (to_dir, to_name) = files::open_parent_beneath(tree.as_fd(), to.relative())?;
-        files::rename(from_dir.as_fd(), from_name, to_dir.as_fd(), to_name, replace)?;
-        files::sync(to_dir.as_fd())?;
-        files::sync(from_dir.as_fd())?;
-        match record.filter(|record| record.kind == DropKind::Drop) {
-            Some(record) => follow(&worker, &record, &to),
-            None => Ok(Vec::new()),
+        writes.extend(record.as_ref().map(|record| moved(record.drop)));
+        let mut moves = vec![Move::make(tree.as_fd(), from.relative(), to.relative(), displaces)?];
+        if let Some(record) = record.as_ref().filter(|record| record.kind == DropKind::Drop) {
+            follow(&worker, record, &to, &mut writes, &mut moves);
+        }
+        Ok((record.map(|record| record.drop), writes, moves))
+    })
+    .await?;
+    event.drop = drop;
+    let recorded = keeper.record(Batch { events: vec![event], writes, urgent: true }).await;
+    blocking(move || match recorded {
+        Ok(_) => moves.iter().try_for_each(Move::settle).map_err(Refusal::from),
+        Err(refusal) => {
+            moves.iter().rev().try_for_each(Move::undo)?;
+            Err(refusal)
         }
     })
     .await?;
-    writes.extend(moved);
-    keeper.record(Batch { events: vec![event], writes, urgent: false }).await.map(|_| Answer::Done)
+    Ok(Answer::Done)
+}
+
+/// A name that was changed, until that is recorded.
+struct Move {
+    from: (OwnedFd, OsString),
+    to: (OwnedFd, OsString),
+    /// A file had the new name; it has the old one until the change is recorded.
+    displaces: bool,
+}
+
+impl Move {
+    fn make(tree: BorrowedFd<'_>, from: &Path, to: &Path, displaces: bool) -> io::Result<Self> {
+        let (from_dir, from_name) = files::open_parent_beneath(tree, from)?;
+        let (to_dir, to_name) = files::open_parent_beneath(tree, to)?;
+        let moved = Self { from: (from_dir, from_name.into()), to: (to_dir, to_name.into()), displaces };
+        moved.step(&moved.from, &moved.to)?;
+        Ok(moved)
+    }
+
+    fn undo(&self) -> io::Result<()> {
+        self.step(&self.to, &self.from)
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        if self.displaces {
+            remove_if_there(self.from.0.as_fd(), &self.from.1)?;
+            files::sync(self.from.0.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn step(&self, (from, name): &(OwnedFd, OsString), (to, to_name): &(OwnedFd, OsString)) -> io::Result<()> {
+        if self.displaces {
+            files::exchange(from.as_fd(), name, to.as_fd(), to_name)?;
+        } else {
+            files::rename(from.as_fd(), name, to.as_fd(), to_name, false)?;
+        }
+        files::sync(to.as_fd())?;
+        files::sync(from.as_fd())
+    }
 }
 
 /// The inboxes follow a sender's rename of the last name, where nobody has picked the drop up and the new name is free.
-fn follow(keeper: &Keeper, record: &DropRecord, to: &VirtualPath) -> Result<Vec<Write>, Refusal> {
-    let mut writes = Vec::new();
-    let (old, new) = (record.path.name(), to.name());
-    let (Some(_), Some(new)) = (old.filter(|old| Some(old) != new.as_ref()), new) else { return Ok(writes) };
+/// Where that fails the drop stays delivered under the name it has.
+fn follow(keeper: &Keeper, record: &DropRecord, to: &VirtualPath, writes: &mut Vec<Write>, moves: &mut Vec<Move>) {
+    let Some(new) = to.name().filter(|new| record.path.name().as_ref() != Some(new)) else { return };
     for delivery in record.deliveries.iter().filter(|d| d.unlinked.is_none() && d.picked_up == 0) {
         let Some(target) = delivery.path.parent().and_then(|parent| parent.join(&new).ok()) else { continue };
-        let tree = keeper.state.tree(&delivery.user)?;
-        let (dir, name) = files::open_parent_beneath(tree.as_fd(), delivery.path.relative())?;
-        match files::rename(dir.as_fd(), name, dir.as_fd(), new.as_os_str(), false) {
-            Ok(()) => {
-                files::sync(dir.as_fd())?;
-                writes.push(Write::Moved {
-                    drop: record.drop,
-                    user: delivery.user.clone(),
-                    from: delivery.path.clone(),
-                    to: target,
-                });
+        let moved = keeper
+            .state
+            .tree(&delivery.user)
+            .and_then(|tree| Move::make(tree.as_fd(), delivery.path.relative(), target.relative(), false));
+        match moved {
+            Ok(moved) => {
+                moves.push(moved);
+                let (user, from) = (delivery.user.clone(), delivery.path.clone());
+                writes.push(Write::Moved { drop: record.drop, user, from, to: target });
             }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound) => {}
-            Err(e) => return Err(e.into()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
+            Err(e) => {
+                tracing::error!(user = %delivery.user, drop = %record.drop, error = %e, "an inbox does not follow a rename")
+            }
         }
     }
-    Ok(writes)
 }
 
 /// Times are shown, and decide nothing: expiry counts from receipt. Recorded without waiting, since it follows each upload
@@ -210,10 +262,10 @@ pub async fn set_times(
 }
 
 /// What is left to the user: of the quota if there is one, else of the disk.
-pub async fn space(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
+pub async fn space(keeper: &Arc<Keeper>, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
     let grant = keeper.permit(client, &Operation::Stat { path })?;
-    let disk = files::room(keeper.state.jails())?;
-    let used = keeper.ledger.usage(&client.user)?;
+    let (worker, user) = (Arc::clone(keeper), client.user.clone());
+    let (disk, used) = blocking(move || Ok((files::room(worker.state.jails())?, worker.ledger.usage(&user)?))).await?;
     let limits = grant.user().limits;
     let total = limits.bytes.map_or(disk.total, |size| size.0.min(disk.total));
     let left = limits.bytes.map_or(disk.free, |size| size.0.saturating_sub(used.bytes).min(disk.free));

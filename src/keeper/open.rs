@@ -7,7 +7,7 @@ use super::desk::{Client, Refusal};
 use super::{Keeper, blocking};
 use crate::clock;
 use crate::ipc::jail::{Answer, Key, Opened, Status};
-use crate::ledger::{Batch, DropRecord, DropState, Kind, Write};
+use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
 use crate::names::DropId;
 use crate::policy::{Inbox, Operation, Place};
 use crate::seal::{Envelope, HEAD_LEN, HEADER_LEN, Head};
@@ -27,37 +27,38 @@ pub async fn open(
     let head = Head::parse(head)?;
     let envelope = Envelope::parse(envelope)?;
     let drop = head.drop_id();
-    let record = keeper.ledger.drop_record(&drop)?;
-    let record = record.ok_or_else(|| Refusal::not_there("the ledger does not know this drop"))?;
-    readable(&record)?;
-
-    let inbox = match grant.place() {
-        Place::Inbox { .. } => {
-            let delivered = record.deliveries.iter().any(|d| d.user == client.user && d.unlinked.is_none());
-            if !delivered {
-                return Err(Refusal::not_there("the drop was not delivered to this user"));
+    let (worker, user) = (Arc::clone(keeper), client.user.clone());
+    let (opened, size) = blocking(move || {
+        let record = worker.ledger.drop_record(&drop)?;
+        let record = record.ok_or_else(|| Refusal::not_there("the ledger does not know this drop"))?;
+        readable(&record)?;
+        let inbox = match grant.place() {
+            Place::Inbox { .. } => {
+                let delivered = record.deliveries.iter().any(|d| d.user == user && d.unlinked.is_none());
+                if !delivered {
+                    return Err(Refusal::not_there("the drop was not delivered to this user"));
+                }
+                grant.user().inbox.clone()
             }
-            grant.user().inbox.clone()
-        }
-        Place::Folder { .. } if record.sender == client.user => None,
-        _ => return Err(Refusal::not_there("the drop is another user's")),
-    };
-    let worker = Arc::clone(keeper);
-    let user = client.user.clone();
-    let opened = blocking(move || match inbox {
-        Some(Inbox::Sealed { .. }) => {
-            let envelope = worker.keys.without_shred(&head, &envelope)?;
-            Ok(Opened::Sealed { drop, envelope: envelope.to_bytes().to_vec() })
-        }
-        Some(Inbox::Managed { .. }) | None => {
-            let key = worker.keys.open_envelope(&user, &head, &envelope)?;
-            Ok(Opened::Managed { drop, file_key: Key(*key.expose()) })
-        }
+            Place::Folder { .. } if record.sender == user && record.kind == DropKind::Shared => None,
+            _ => return Err(Refusal::not_there("the drop is another user's, or in a folder that is not read")),
+        };
+        let opened = match inbox {
+            Some(Inbox::Sealed { .. }) => {
+                let envelope = worker.keys.without_shred(&head, &envelope)?;
+                Opened::Sealed { drop, envelope: envelope.to_bytes() }
+            }
+            Some(Inbox::Managed { .. }) | None => {
+                let key = worker.keys.open_envelope(&user, &head, &envelope)?;
+                Opened::Managed { drop, file_key: Key(*key.expose()) }
+            }
+        };
+        Ok((opened, record.size))
     })
     .await?;
     let mut event = keeper.event(client, Kind::DownloadOpened, Some(&path));
     event.drop = Some(drop);
-    event.bytes = Some(record.size);
+    event.bytes = Some(size);
     keeper.record_event(event).await?;
     Ok(Answer::Opened(Box::new(opened)))
 }
@@ -74,7 +75,7 @@ pub(super) fn readable(record: &DropRecord) -> Result<(), Refusal> {
 }
 
 pub async fn pulled(
-    keeper: &Keeper,
+    keeper: &Arc<Keeper>,
     client: &Client,
     path: &VirtualPath,
     drop: DropId,
@@ -88,7 +89,8 @@ pub async fn pulled(
         event.detail = Some("not every byte was sent".to_owned());
     }
     let at = event.at;
-    let record = keeper.ledger.drop_record(&drop)?;
+    let worker = Arc::clone(keeper);
+    let record = blocking(move || Ok(worker.ledger.drop_record(&drop)?)).await?;
     let delivered = record.is_some_and(|r| r.deliveries.iter().any(|d| d.user == client.user));
     let mut writes = Vec::new();
     if whole && delivered {

@@ -1,8 +1,10 @@
 //! `/receipts`, as a session shows it: pages of names that mirror the sender's paths, and the receipts themselves, from the
 //! ledger.
 
-use super::Keeper;
+use std::sync::Arc;
+
 use super::desk::{Client, Refusal};
+use super::{Keeper, blocking};
 use crate::ipc::jail::{Answer, ReceiptEntry, ReceiptText};
 use crate::ledger::Kind;
 use crate::names::FileName;
@@ -15,14 +17,15 @@ const PAGE: usize = 96;
 /// `path` is the client's, `/receipts/…`. Of a file, which is asked for when a client looks at it, a page of it alone; that
 /// is no reading of it.
 pub async fn list(
-    keeper: &Keeper,
+    keeper: &Arc<Keeper>,
     client: &Client,
     path: VirtualPath,
     after: Option<String>,
 ) -> Result<Answer, Refusal> {
     let grant = keeper.permit(client, &Operation::List { path: &path })?;
     let dir = below_receipts(&path)?;
-    let listing = keeper.ledger.receipts_under(&client.user, &dir, after.as_deref(), PAGE)?;
+    let (worker, user, below) = (Arc::clone(keeper), client.user.clone(), dir.clone());
+    let listing = blocking(move || Ok(worker.ledger.receipts_under(&user, &below, after.as_deref(), PAGE)?)).await?;
     // A folder nothing was received in yet has its place here all the same.
     let empty = grant.user().folders.iter().any(|folder| folder.path.below(&dir).is_some());
     let listing = match listing {
@@ -46,16 +49,14 @@ pub async fn list(
 }
 
 /// `path` is where the file is, or was; its name may be escaped as `list` shows it.
-pub async fn read(keeper: &Keeper, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
+pub async fn read(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::ReadReceipt { path: &path })?;
-    let found = match keeper.ledger.receipt_at(&client.user, &path)? {
-        Some(record) => Some(record),
-        None => {
-            let file = receipt_name(&path)?;
-            keeper.ledger.receipt_file(&client.user, &file)?.map(|(record, _)| record)
-        }
-    };
-    let record = found.ok_or_else(|| Refusal::not_there("no receipt for this path"))?;
+    let (worker, user, asked) = (Arc::clone(keeper), client.user.clone(), path.clone());
+    let found = blocking(move || match worker.ledger.receipt_at(&user, &asked)? {
+        Some(record) => Ok(Some(record)),
+        None => Ok(worker.ledger.receipt_file(&user, &receipt_name(&asked)?)?.map(|(record, _)| record)),
+    });
+    let record = found.await?.ok_or_else(|| Refusal::not_there("no receipt for this path"))?;
     let mut event = keeper.event(client, Kind::ReceiptRead, Some(&path));
     event.receipt = Some(record.id);
     keeper.record_event(event).await?;

@@ -1,20 +1,27 @@
 //! What a start finds of the run before, and mends before anybody is let in: commits that a crash cut in two are finished or taken
-//! back, and uploads whose resume window is over are discarded. The ledger decides; the link count says where to look.
+//! back, and uploads whose resume window is over are discarded. The ledger decides; the mark that each commit leaves in
+//! `.commit` says where to look. Trees of users that policy no longer names are mended like all others.
+//!
+//! What lies in `.staging` is its user's to make as odd as a session likes: nothing there is waited for, and nothing there
+//! keeps the others, or the daemon, from going on.
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::time::Duration;
 
-use super::delivery::{COMMIT, is_numbered, remove_if_there};
+use super::Keeper;
+use super::delivery::{COMMIT, MARK, before_number, remove_if_there};
 use super::desk::Refusal;
+use super::expiry::drop_of;
 use super::state::STAGING;
-use super::{Keeper, expiry};
+use super::takeover;
 use crate::clock::Time;
 use crate::ledger::{Batch, Event, Kind};
-use crate::names::DropId;
-use crate::policy::User;
+use crate::names::{DropId, UserName};
 use crate::sys::files::{self, Facts, Kind as FileKind, Mode, OFlag};
 
 /// What was mended, for the log and the ledger.
@@ -28,223 +35,296 @@ pub struct Mended {
     pub discarded: u32,
 }
 
-/// Mends every user's tree. Runs before the gate opens: no session exists.
+/// Mends every tree. Runs before the gate opens: no session exists. Fails only if a commit could not be taken back: then
+/// what it kept aside is needed, and stays.
 pub fn mend(keeper: &Keeper, now: Time) -> Result<Mended, Refusal> {
     let mut mended = Mended::default();
-    for user in keeper.policy().users() {
-        mend_tree(keeper, user, now, &mut mended).map_err(|mut refusal| {
-            refusal.why = format!("in the tree of {}: {}", user.name, refusal.why);
-            refusal
-        })?;
+    let owners = keeper.state.owners()?;
+    for owner in &owners {
+        take_back_commits(keeper, &owners, owner, &mut mended).map_err(in_tree_of(owner))?;
+    }
+    for owner in &owners {
+        mend_staging(keeper, owner, now, &mut mended).map_err(in_tree_of(owner))?;
+    }
+    // Only now: what one tree's commit kept aside may have been needed in another's taking back.
+    for owner in &owners {
+        settle_commits(keeper, owner).map_err(in_tree_of(owner))?;
     }
     Ok(mended)
 }
 
-fn mend_tree(keeper: &Keeper, user: &User, now: Time, mended: &mut Mended) -> Result<(), Refusal> {
-    let tree = keeper.state.tree(&user.name)?;
-    mend_staging(keeper, user, tree.as_fd(), now, mended)?;
-    settle_commits(keeper, user, tree.as_fd())
+/// Takes back what `owner`'s commits named and the ledger does not know.
+fn take_back_commits(
+    keeper: &Keeper,
+    owners: &[UserName],
+    owner: &UserName,
+    mended: &mut Mended,
+) -> Result<(), Refusal> {
+    let Some(commit) = open_in(keeper, owner, COMMIT)? else { return Ok(()) };
+    for mark in names_in(commit.as_fd())?.iter().filter(|name| name.as_bytes().ends_with(MARK.as_bytes())) {
+        let Some(staged) = Staged::open(commit.as_fd(), mark)? else { continue };
+        mended.taken_back += take_back_unless_known(keeper, owners, owner, &staged)?;
+        remove_if_there(commit.as_fd(), mark)?;
+    }
+    Ok(())
 }
 
-/// Also run by each sweep: discards uploads whose resume window is over. `mended.discarded` alone can change then, since
-/// a `.part` with several links is a commit under way.
-pub fn discard_stale(keeper: &Keeper, user: &User, now: Time) -> Result<u32, Refusal> {
-    let tree = keeper.state.tree(&user.name)?;
-    let staging = files::open_dir_beneath(tree.as_fd(), Path::new(STAGING))?;
-    let mut discarded = 0;
-    for part in parts(staging.as_fd())? {
-        let facts = files::facts_at(staging.as_fd(), part.as_os_str())?;
-        if facts.links == 1 {
-            discarded += discard_if_stale(keeper, user, staging.as_fd(), &part, &facts, now)?;
+/// What is left in staging is finished, given back, or given up.
+fn mend_staging(keeper: &Keeper, owner: &UserName, now: Time, mended: &mut Mended) -> Result<(), Refusal> {
+    let Some(staging) = open_in(keeper, owner, STAGING)? else { return Ok(()) };
+    each_part(owner, staging.as_fd(), |part, staged| {
+        if staged.is_known(keeper)? {
+            remove_upload(staging.as_fd(), part)?;
+            mended.finished += 1;
+            return Ok(());
         }
+        // A file that has another name is not given back to be written.
+        if staged.facts.links > 1 {
+            return Ok(());
+        }
+        let id = if keeper.state.as_root() { Some(keeper.state.id_of(owner)?) } else { None };
+        takeover::hand_over(staged.file.as_fd(), id)?;
+        mended.discarded += discard_if_stale(keeper, owner, staging.as_fd(), part, staged, now)?;
+        Ok(())
+    })
+}
+
+fn settle_commits(keeper: &Keeper, owner: &UserName) -> Result<(), Refusal> {
+    let Some(commit) = open_in(keeper, owner, COMMIT)? else { return Ok(()) };
+    for name in names_in(commit.as_fd())? {
+        tracing::info!(user = %owner, ?name, "a leftover of a commit is removed");
+        remove_if_there(commit.as_fd(), &name)?;
+    }
+    Ok(())
+}
+
+fn in_tree_of(owner: &UserName) -> impl Fn(Refusal) -> Refusal {
+    move |mut refusal| {
+        refusal.why = format!("in the tree of {owner}: {}", refusal.why);
+        refusal
+    }
+}
+
+/// Also run by each sweep: discards uploads whose resume window is over.
+pub fn discard_stale(keeper: &Keeper, now: Time) -> Result<u32, Refusal> {
+    let mut discarded = 0;
+    for owner in keeper.state.owners()? {
+        let Some(staging) = open_in(keeper, &owner, STAGING)? else { continue };
+        each_part(&owner, staging.as_fd(), |part, staged| {
+            // More than one name: a commit is under way.
+            if staged.facts.links == 1 {
+                discarded += discard_if_stale(keeper, &owner, staging.as_fd(), part, staged, now)?;
+            }
+            Ok(())
+        })?;
     }
     Ok(discarded)
 }
 
-fn mend_staging(
+/// `None` for a tree that was never laid out, or that somebody has begun to take away.
+fn open_in(keeper: &Keeper, owner: &UserName, folder: &str) -> io::Result<Option<OwnedFd>> {
+    match files::open_dir_beneath(keeper.state.tree(owner)?.as_fd(), Path::new(folder)) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A file in `.staging` or `.commit`.
+struct Staged {
+    file: File,
+    facts: Facts,
+    drop: Option<DropId>,
+}
+
+impl Staged {
+    /// `None` if it is gone, or is no file.
+    fn open(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Self>> {
+        // Looked at before it is opened, since opening something else may have an effect, and after, since it may be
+        // another by then. A pipe that nobody writes to is not waited for.
+        let facts = match files::facts_at(dir, name) {
+            Ok(facts) if facts.kind == FileKind::File => facts,
+            Ok(_) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = match files::open_beneath(dir, Path::new(name), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let opened = files::facts(file.as_fd())?;
+        if (opened.device, opened.inode) != (facts.device, facts.inode) {
+            return Ok(None);
+        }
+        let drop = drop_of(&file)?;
+        Ok(Some(Self { file, facts: opened, drop }))
+    }
+
+    fn is_known(&self, keeper: &Keeper) -> Result<bool, Refusal> {
+        match &self.drop {
+            Some(drop) => Ok(keeper.ledger.drop_record(drop)?.is_some()),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Each `.part` of a user, one after the other however many there are. What fails with one is logged and left.
+fn each_part(
+    owner: &UserName,
+    staging: BorrowedFd<'_>,
+    mut each: impl FnMut(&OsStr, &Staged) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    for entry in files::list(staging)? {
+        let name = OsString::from_vec(entry?.name);
+        if Path::new(&name).extension() != Some(OsStr::new("part")) {
+            continue;
+        }
+        let done = match Staged::open(staging, &name) {
+            Ok(Some(staged)) => each(&name, &staged),
+            Ok(None) => Ok(()),
+            Err(e) => Err(e.into()),
+        };
+        if let Err(refusal) = done {
+            tracing::error!(user = %owner, ?name, why = refusal.why, "something in staging is left as it is");
+        }
+    }
+    Ok(())
+}
+
+/// 1 if the commit was taken back, 0 if it had happened.
+fn take_back_unless_known(
     keeper: &Keeper,
-    user: &User,
-    tree: BorrowedFd<'_>,
-    now: Time,
-    mended: &mut Mended,
-) -> Result<(), Refusal> {
-    let staging = files::open_dir_beneath(tree, Path::new(STAGING))?;
-    for part in parts(staging.as_fd())? {
-        let facts = files::facts_at(staging.as_fd(), part.as_os_str())?;
-        if facts.kind != FileKind::File {
-            continue;
+    owners: &[UserName],
+    sender: &UserName,
+    staged: &Staged,
+) -> Result<u32, Refusal> {
+    let known = staged.is_known(keeper)?;
+    let Some(drop) = staged.drop.filter(|_| !known) else { return Ok(0) };
+    for owner in owners {
+        let tree = keeper.state.tree(owner)?;
+        let Some(commit) = open_in(keeper, owner, COMMIT)? else { continue };
+        let undone = Undone { file: staged.facts, commit: commit.as_fd(), kept: kept_for(commit.as_fd(), drop)? };
+        if owner == sender {
+            // Wherever the folder is by now, and whatever policy calls it.
+            for name in names_in(files::open_dir_beneath(tree.as_fd(), Path::new(""))?.as_fd())? {
+                if name != STAGING && name != COMMIT {
+                    undone.take_back_below(tree.as_fd(), Path::new(&name))?;
+                }
+            }
+        } else {
+            undone.take_back_below(tree.as_fd(), &Path::new(crate::policy::decide::INBOX).join(sender.as_str()))?;
         }
-        let drop = expiry::drop_in(staging.as_fd(), &part)?;
-        let known = match drop {
-            Some(drop) => keeper.ledger.drop_record(&drop)?.is_some(),
-            None => false,
-        };
-        if known {
-            remove_upload(staging.as_fd(), &part)?;
-            mended.finished += 1;
-            continue;
-        }
-        if facts.links > 1 {
-            take_back(keeper, user, &facts, drop)?;
-            mended.taken_back += 1;
-        }
-        give_back(keeper, user, staging.as_fd(), &part)?;
-        mended.discarded += discard_if_stale(keeper, user, staging.as_fd(), &part, &facts, now)?;
     }
-    Ok(())
+    Ok(1)
 }
 
-/// Removes every name of this file outside staging, in the sender's tree and in all inboxes, and puts back what it replaced.
-fn take_back(keeper: &Keeper, user: &User, file: &Facts, drop: Option<DropId>) -> Result<(), Refusal> {
-    for other in keeper.policy().users() {
-        let tree = keeper.state.tree(&other.name)?;
-        let mut places: Vec<PathBuf> = Vec::new();
-        if other.name == user.name {
-            places.extend(other.folders.iter().map(|folder| folder.path.relative().to_owned()));
-        }
-        if other.inbox.is_some() {
-            places.push(Path::new(crate::policy::decide::INBOX).join(user.name.as_str()));
-        }
-        let commit = files::open_dir_beneath(tree.as_fd(), Path::new(COMMIT))?;
-        let kept = match drop {
-            Some(drop) => kept_for(commit.as_fd(), drop)?,
-            None => Vec::new(),
+/// A commit that is taken back in one tree.
+struct Undone<'a> {
+    file: Facts,
+    commit: BorrowedFd<'a>,
+    /// What it kept aside here.
+    kept: Vec<(OsString, Facts)>,
+}
+
+impl Undone<'_> {
+    /// One directory and what is below it. The depth is bounded by `VirtualPath::MAX_DEPTH`.
+    fn take_back_below(&self, tree: BorrowedFd<'_>, rel: &Path) -> Result<(), Refusal> {
+        let dir = match files::open_dir_beneath(tree, rel) {
+            Ok(dir) => dir,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+            Err(e) => return Err(e.into()),
         };
-        for place in places {
-            let dir = match files::open_dir_beneath(tree.as_fd(), &place) {
-                Ok(dir) => dir,
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e.into()),
+        let mut changed = false;
+        let names = names_in(dir.as_fd())?;
+        for name in &names {
+            let facts = files::facts_at(dir.as_fd(), name)?;
+            if facts.kind == FileKind::Folder {
+                self.take_back_below(dir.as_fd(), Path::new(name))?;
+            } else if same(&facts, &self.file) {
+                // The older file it replaced, if this is where: its numbered name beside it says so, or there is just one.
+                let beside = |old: &Facts| {
+                    names.iter().any(|twin| {
+                        before_number(twin.as_bytes()) == Some(name.as_bytes())
+                            && files::facts_at(dir.as_fd(), twin).is_ok_and(|facts| same(&facts, old))
+                    })
+                };
+                match self.kept.iter().find(|(_, old)| beside(old)).or(self.kept.first()) {
+                    Some((old, _)) => files::rename(self.commit, old, dir.as_fd(), name, true)?,
+                    None => remove_if_there(dir.as_fd(), name)?,
+                }
+                changed = true;
+            }
+        }
+        // The numbered names that this commit gave: beside the name they were made of, which is the older file's again,
+        // or still, if the crash came before the new one took it.
+        for twin in &names {
+            let Some(base) = before_number(twin.as_bytes()) else { continue };
+            let is_kept = |name: &OsStr| {
+                files::facts_at(dir.as_fd(), name).is_ok_and(|facts| self.kept.iter().any(|(_, old)| same(&facts, old)))
             };
-            take_back_below(dir.as_fd(), commit.as_fd(), &kept, file)?;
-        }
-    }
-    Ok(())
-}
-
-/// One directory and what is below it. The depth is bounded by `VirtualPath::MAX_DEPTH`.
-fn take_back_below(
-    dir: BorrowedFd<'_>,
-    commit: BorrowedFd<'_>,
-    kept: &[(PathBuf, Facts)],
-    file: &Facts,
-) -> Result<(), Refusal> {
-    let names = names_in(dir)?;
-    let mut changed = false;
-    for name in &names {
-        let facts = files::facts_at(dir, name)?;
-        if facts.kind == FileKind::Folder {
-            take_back_below(files::open_dir_beneath(dir, Path::new(name))?.as_fd(), commit, kept, file)?;
-        } else if facts.inode == file.inode && facts.device == file.device {
-            // The older file it replaced, if this is where: its numbered name beside it says so, or there is just one.
-            let older = kept.iter().find(|(_, old)| has_name(dir, &names, old)).or(kept.first());
-            match older {
-                Some((old_name, _)) => files::rename(commit, old_name.as_os_str(), dir, name, true)?,
-                None => remove_if_there(dir, name)?,
-            }
-            changed = true;
-        }
-    }
-    if changed {
-        for name in names.iter().filter(|name| is_numbered(name.as_encoded_bytes())) {
-            let twin = files::facts_at(dir, name)
-                .is_ok_and(|facts| kept.iter().any(|(_, old)| old.inode == facts.inode && old.device == facts.device));
-            if twin {
-                remove_if_there(dir, name)?;
+            if is_kept(twin) && is_kept(OsStr::from_bytes(base)) {
+                remove_if_there(dir.as_fd(), twin)?;
+                changed = true;
             }
         }
-        files::sync(dir)?;
+        if changed { Ok(files::sync(dir.as_fd())?) } else { Ok(()) }
     }
-    Ok(())
 }
 
-fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<OsString>, Refusal> {
-    files::list(dir)?.map(|entry| Ok(OsString::from_vec(entry?.name))).collect()
-}
-
-fn has_name(dir: BorrowedFd<'_>, names: &[OsString], old: &Facts) -> bool {
-    names.iter().filter(|name| is_numbered(name.as_encoded_bytes())).any(|name| {
-        files::facts_at(dir, name).is_ok_and(|facts| facts.inode == old.inode && facts.device == old.device)
-    })
+fn same(one: &Facts, other: &Facts) -> bool {
+    (one.device, one.inode) == (other.device, other.inode)
 }
 
 /// What a commit of `drop` kept aside.
-fn kept_for(commit: BorrowedFd<'_>, drop: DropId) -> Result<Vec<(PathBuf, Facts)>, Refusal> {
+fn kept_for(commit: BorrowedFd<'_>, drop: DropId) -> Result<Vec<(OsString, Facts)>, Refusal> {
     let prefix = format!("{drop}.");
     let mut kept = Vec::new();
     for name in names_in(commit)? {
-        let text = name.to_string_lossy();
-        if text.starts_with(&prefix) && text.ends_with(".old") {
+        if name.as_bytes().starts_with(prefix.as_bytes()) && name.as_bytes().ends_with(b".old") {
             let facts = files::facts_at(commit, &name)?;
-            kept.push((PathBuf::from(name), facts));
+            kept.push((name, facts));
         }
     }
     kept.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(kept)
 }
 
-/// Whatever is left in `.commit` now belongs to a commit that is recorded, or that was taken back.
-fn settle_commits(keeper: &Keeper, user: &User, tree: BorrowedFd<'_>) -> Result<(), Refusal> {
-    let commit = files::open_dir_beneath(tree, Path::new(COMMIT))?;
-    for name in names_in(commit.as_fd())? {
-        tracing::info!(user = %user.name, name = ?name, state = %keeper.state.dir().display(), "a leftover of a commit is removed");
-        remove_if_there(commit.as_fd(), &name)?;
-    }
-    Ok(())
-}
-
-fn parts(staging: BorrowedFd<'_>) -> Result<Vec<PathBuf>, Refusal> {
-    let mut parts = Vec::new();
-    for name in names_in(staging)? {
-        let name = PathBuf::from(name);
-        if name.extension().is_some_and(|e| e == "part") {
-            parts.push(name);
-        }
-    }
-    Ok(parts)
-}
-
-/// The upload is its user's again, to be resumed.
-fn give_back(keeper: &Keeper, user: &User, staging: BorrowedFd<'_>, part: &Path) -> Result<(), Refusal> {
-    let file = files::open_beneath(staging, part, OFlag::O_RDONLY, Mode::empty())?;
-    if keeper.state.as_root() {
-        let id = keeper.state.id_of(&user.name)?;
-        files::set_owner(file.as_fd(), id, id)?;
-    }
-    Ok(files::set_mode(file.as_fd(), Mode::from_bits_truncate(0o600))?)
+fn names_in(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    files::list(dir)?.map(|entry| Ok(OsString::from_vec(entry?.name))).collect()
 }
 
 fn discard_if_stale(
     keeper: &Keeper,
-    user: &User,
+    owner: &UserName,
     staging: BorrowedFd<'_>,
-    part: &Path,
-    facts: &Facts,
+    part: &OsStr,
+    staged: &Staged,
     now: Time,
 ) -> Result<u32, Refusal> {
-    // The longest window of the user's folders: which folder an upload is for is sealed in its journal.
-    let window = user.folders.iter().map(|folder| folder.resume_window).max().unwrap_or(Duration::ZERO);
-    let touched = Time::from_unix_seconds(u64::try_from(facts.mtime).unwrap_or(0));
-    if now.since(touched) <= window {
-        return Ok(0);
-    }
+    // The longest window of the user's folders: which folder an upload is for is sealed in its journal. Who is no longer
+    // in the policy resumes nothing.
+    let policy = keeper.policy();
+    let windows = policy.user(owner).into_iter().flat_map(|user| user.folders.iter().map(|f| f.resume_window));
+    let window = windows.max().unwrap_or(Duration::ZERO);
+    let touched = Time::from_unix_seconds(u64::try_from(staged.facts.mtime).unwrap_or(0));
     // A session that still works on it holds its lock.
-    let file = files::open_beneath(staging, part, OFlag::O_RDONLY, Mode::empty())?;
-    if !files::lock_exclusive(file.as_fd())? {
+    if now.since(touched) <= window || !files::lock_exclusive(staged.file.as_fd())? {
         return Ok(0);
     }
     let mut event = Event::new(now, Kind::UploadAbandoned);
-    event.user = Some(user.name.clone());
-    event.drop = expiry::drop_in(staging, part)?;
-    event.bytes = Some(facts.size);
+    event.user = Some(owner.clone());
+    event.drop = staged.drop;
+    event.bytes = Some(staged.facts.size);
     event.detail = Some("nobody resumed it in time; what was staged is destroyed".to_owned());
     keeper.ledger.commit(Batch { events: vec![event], urgent: true, ..Batch::default() })?;
     remove_upload(staging, part)?;
     Ok(1)
 }
 
-fn remove_upload(staging: BorrowedFd<'_>, part: &Path) -> Result<(), Refusal> {
-    remove_if_there(staging, part.as_os_str())?;
-    remove_if_there(staging, part.with_extension("jrn").as_os_str())?;
+fn remove_upload(staging: BorrowedFd<'_>, part: &OsStr) -> Result<(), Refusal> {
+    remove_if_there(staging, part)?;
+    remove_if_there(staging, Path::new(part).with_extension("jrn").as_os_str())?;
     Ok(files::sync(staging)?)
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Keeper;
+use super::desk::Client;
 use crate::clock;
 use crate::config;
 use crate::ipc::jail::ToSession;
@@ -20,8 +21,15 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
         Ok(Err(problems)) => return Err(refused(keeper, by, &problems.summary()).await),
         Err(e) => return Err(refused(keeper, by, &e.to_string()).await),
     };
-    if let Err(e) = prepare(keeper, &loaded.policy) {
-        return Err(refused(keeper, by, &e).await);
+    // Trees that the policy needs, before anybody is granted anything under it.
+    let (worker, policy) = (Arc::clone(keeper), loaded.policy.clone());
+    let laid_out = tokio::task::spawn_blocking(move || {
+        worker.state.lay_out(policy.users().map(AsRef::as_ref), worker.settings.ids.clone())
+    });
+    match laid_out.await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => return Err(refused(keeper, by, &e.to_string()).await),
+        Err(e) => return Err(refused(keeper, by, &e.to_string()).await),
     }
     let mut event = Event::new(clock::now(), Kind::PolicyLoaded);
     event.policy = Some(loaded.policy.digest);
@@ -36,11 +44,6 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
     } else {
         format!("the new policy is in force ({ended} sessions ended); server settings change at the next start")
     })
-}
-
-/// Trees and identities that the policy needs, before anybody is granted anything under it.
-pub fn prepare(keeper: &Keeper, policy: &Policy) -> Result<(), String> {
-    keeper.state.lay_out(policy.users().map(AsRef::as_ref), keeper.settings.ids.clone()).map_err(|e| e.to_string())
 }
 
 async fn refused(keeper: &Keeper, by: &str, why: &str) -> String {
@@ -60,18 +63,7 @@ async fn end_the_barred(keeper: &Keeper) -> usize {
     let mut ended = 0;
     for entry in keeper.sessions.all() {
         let client = &entry.client;
-        let why = match policy.user(&client.user) {
-            None => Some("the user is no longer in the policy".to_owned()),
-            Some(user) => match user.barred(Some(client.address), clock::now()) {
-                Some(barred) => Some(barred.to_string()),
-                None => client
-                    .key
-                    .as_ref()
-                    .filter(|key| !user.login.keys.iter().any(|known| known.fingerprint == **key))
-                    .map(|_| "the key is no longer the user's".to_owned()),
-            },
-        };
-        let Some(why) = why else { continue };
+        let Some(why) = why_barred(&policy, client) else { continue };
         let _ = entry.socket.try_send(&ToSession::Revoked, &[]);
         keeper.end_session(entry.pid);
         let mut event = keeper.event(client, Kind::Revoked, None);
@@ -82,4 +74,21 @@ async fn end_the_barred(keeper: &Keeper) -> usize {
         ended += 1;
     }
     ended
+}
+
+/// Why who is in could not log in under `policy`; `None` if they could.
+pub fn why_barred(policy: &Policy, client: &Client) -> Option<String> {
+    let Some(user) = policy.user(&client.user) else {
+        return Some("the user is no longer in the policy".to_owned());
+    };
+    if let Some(barred) = user.barred(Some(client.address), clock::now()) {
+        return Some(barred.to_string());
+    }
+    match &client.key {
+        Some(key) if !user.login.keys.iter().any(|known| known.fingerprint == *key) => {
+            Some("the key is no longer the user's".to_owned())
+        }
+        None if user.login.password.is_none() => Some("the user has no password any more".to_owned()),
+        _ => None,
+    }
 }

@@ -20,8 +20,15 @@ pub struct Entry {
 }
 
 #[derive(Default)]
+struct Register {
+    entries: BTreeMap<SessionId, Entry>,
+    /// Users on their way in: their login is being recorded. One entry for each session.
+    coming: Vec<UserName>,
+}
+
+#[derive(Default)]
 pub struct Sessions {
-    entries: Mutex<BTreeMap<SessionId, Entry>>,
+    register: Mutex<Register>,
     strangers: AtomicU32,
     /// Told each time somebody leaves.
     left: Notify,
@@ -30,25 +37,32 @@ pub struct Sessions {
 impl Sessions {
     pub fn enter(&self, client: &Arc<Client>, pid: i32, socket: Arc<AsyncSocket>) {
         let entry = Entry { client: Arc::clone(client), pid, socket };
-        self.entries().insert(client.session, entry);
+        self.register().entries.insert(client.session, entry);
     }
 
     pub fn leave(&self, session: SessionId) {
-        self.entries().remove(&session);
+        self.register().entries.remove(&session);
         self.left.notify_waiters();
     }
 
-    /// How many sessions `user` has.
-    pub fn of(&self, user: &UserName) -> usize {
-        self.entries().values().filter(|entry| entry.client.user == *user).count()
+    /// Keeps a place for one more session of `user`, if that makes no more than `most`. Those on their way in count.
+    pub fn place(self: &Arc<Self>, user: &UserName, most: Option<u32>) -> Option<Place> {
+        let mut register = self.register();
+        let present = register.entries.values().filter(|entry| entry.client.user == *user).count();
+        let coming = register.coming.iter().filter(|name| *name == user).count();
+        if most.is_some_and(|most| present + coming >= most as usize) {
+            return None;
+        }
+        register.coming.push(user.clone());
+        Some(Place { sessions: Arc::clone(self), user: user.clone() })
     }
 
     pub fn all(&self) -> Vec<Entry> {
-        self.entries().values().cloned().collect()
+        self.register().entries.values().cloned().collect()
     }
 
     pub fn count(&self) -> usize {
-        self.entries().len()
+        self.register().entries.len()
     }
 
     pub fn strangers(&self) -> u32 {
@@ -72,8 +86,23 @@ impl Sessions {
         }
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn register(&self) -> std::sync::MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A user's place among the sessions, until the session itself is entered.
+pub struct Place {
+    sessions: Arc<Sessions>,
+    user: UserName,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut register = self.sessions.register();
+        if let Some(at) = register.coming.iter().position(|name| *name == self.user) {
+            register.coming.swap_remove(at);
+        }
     }
 }
 

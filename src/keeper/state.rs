@@ -195,6 +195,16 @@ impl State {
         File::open(&jails).and_then(|d| d.sync_all()).map_err(at(&jails))
     }
 
+    /// Whose trees there are: those of users that policy no longer names, too.
+    pub fn owners(&self) -> io::Result<Vec<UserName>> {
+        let mut owners: Vec<UserName> = Vec::new();
+        for entry in files::list(self.jails())? {
+            owners.extend(std::str::from_utf8(&entry?.name).ok().and_then(|name| name.parse().ok()));
+        }
+        owners.sort_unstable();
+        Ok(owners)
+    }
+
     /// The id that `user`'s sessions run as, inside the yard: the group of the user's tree. Without root there is one.
     pub fn id_of(&self, user: &UserName) -> io::Result<u32> {
         if !self.as_root {

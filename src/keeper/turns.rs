@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::names::UserName;
+use crate::policy::decide::INBOX;
 use crate::vpath::VirtualPath;
 
 /// Enough that a user's parallel transfers rarely meet by chance; meeting costs one wait.
@@ -41,7 +42,14 @@ impl Turns {
         CommitTurn { _names: names, _stripe: stripe }
     }
 
-    /// The turn to rename or remove anything in the tree.
+    /// The turn to rename or remove what is at `path` in `user`'s view. What lies in an inbox was named by its sender's
+    /// commits and follows its sender's renames, so it is the sender's turn that is waited for there.
+    pub async fn to_change_at(&self, user: &UserName, path: &VirtualPath) -> OwnedRwLockWriteGuard<()> {
+        let sender = inbox_sender(path);
+        self.to_change(sender.as_ref().unwrap_or(user)).await
+    }
+
+    /// The turn to rename or remove anything that `user` named.
     pub async fn to_change(&self, user: &UserName) -> OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.tree(user).names).write_owned().await
     }
@@ -52,4 +60,12 @@ impl Turns {
             Arc::new(Tree { names: Arc::default(), stripes: std::array::from_fn(|_| Arc::default()) })
         }))
     }
+}
+
+/// Whose drops lie at `path`, if that is in an inbox.
+fn inbox_sender(path: &VirtualPath) -> Option<UserName> {
+    let mut names = path.components();
+    let first = names.next()?;
+    let sender = names.next()?;
+    if first == INBOX.as_bytes() { std::str::from_utf8(sender).ok()?.parse().ok() } else { None }
 }

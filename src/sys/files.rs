@@ -188,6 +188,11 @@ pub fn rename(
     Ok(nix::fcntl::renameat2(from, name, to, to_name, flags)?)
 }
 
+/// Two names of files change places, in one step.
+pub fn exchange(from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, to_name: &OsStr) -> io::Result<()> {
+    Ok(nix::fcntl::renameat2(from, name, to, to_name, RenameFlags::RENAME_EXCHANGE)?)
+}
+
 pub fn remove_file(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
 }

@@ -2,7 +2,10 @@
 //! What a session would ask is asked here by its function, so that a hostile order, a crash between two steps and two
 //! sessions at once are a line each.
 
+mod admission;
 mod commit;
+mod names;
+mod recovery;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -11,13 +14,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::desk::{Client, Refusal};
-use super::{Keeper, keys, recovery, state};
+use super::{GateMail, Keeper, keys, state};
 use crate::clock;
 use crate::config;
-use crate::ipc::gate::ToGate;
 use crate::ipc::jail::{Answer, Commit, Key, Staged};
 use crate::names::{Digest, DropId, SessionId};
 use crate::seal::{Envelope, FileKey, Head, Identity, Kem, Mode, Sealer, Trailer};
@@ -42,7 +42,7 @@ struct Place {
     dir: tempfile::TempDir,
     keeper: Option<Arc<Keeper>>,
     /// Heard by nobody; open, so that what is sent to the gate goes somewhere.
-    mail: Option<mpsc::UnboundedReceiver<ToGate>>,
+    mail: Option<GateMail>,
 }
 
 fn path(text: &str) -> VirtualPath {
@@ -91,12 +91,13 @@ impl Place {
     }
 
     /// As after a crash: nothing is said, nothing is put in order, and the next start mends.
-    fn restart(mut self) -> Self {
+    async fn restart(mut self) -> Self {
         let keeper = self.keeper.take().unwrap();
         keeper.ledger.clone().close();
         drop(Arc::into_inner(keeper).expect("nobody works any more"));
         let place = self.started();
-        recovery::mend(place.keeper(), clock::now()).unwrap();
+        let worker = Arc::clone(place.keeper());
+        tokio::task::spawn_blocking(move || super::recovery::mend(&worker, clock::now()).unwrap()).await.unwrap();
         place
     }
 
