@@ -4,6 +4,7 @@
 mod run;
 mod site;
 mod user;
+mod wire;
 
 mod clients;
 mod commands;
@@ -12,7 +13,9 @@ mod delivery;
 mod demo;
 mod expiry;
 mod folders;
+mod handshake;
 mod jail;
+mod limits;
 mod mistakes;
 mod names;
 mod places;
