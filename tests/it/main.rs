@@ -4,6 +4,7 @@
 mod run;
 mod site;
 mod user;
+mod wire;
 
 mod clients;
 mod commands;
@@ -14,7 +15,9 @@ mod demo;
 mod exec;
 mod expiry;
 mod folders;
+mod handshake;
 mod jail;
+mod limits;
 mod mistakes;
 mod names;
 mod places;
