@@ -93,7 +93,7 @@ impl From<std::io::Error> for Refusal {
             ErrorKind::AlreadyExists => Self::rule(Status::Failure, "this name is taken", e),
             ErrorKind::DirectoryNotEmpty => Self::rule(Status::Failure, "this folder is not empty", e),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                Self { say: "the server has no room left", ..Self::machine(e) }
+                Self { say: "the server's disk is full", ..Self::machine(e) }
             }
             ErrorKind::InvalidFilename => Self::rule(Status::Failure, "this name is too long", e),
             _ => Self::machine(e),

@@ -71,7 +71,11 @@ impl From<io::Error> for Refusal {
             Kind::NotFound | Kind::NotADirectory | Kind::CrossesDevices => NO_SUCH_FILE,
             Kind::PermissionDenied => DENIED,
             Kind::AlreadyExists => EXISTS,
-            Kind::StorageFull | Kind::QuotaExceeded => Self::failure("the server's disk is full"),
+            Kind::StorageFull | Kind::QuotaExceeded => {
+                // The client is told, and so must be whoever can make room.
+                tracing::error!(%error, "an upload found no room");
+                Self::failure("the server's disk is full")
+            }
             Kind::InvalidFilename => Self::failure("this name is too long"),
             Kind::IsADirectory => Self::failure("this is a folder"),
             Kind::UnexpectedEof => DAMAGED,

@@ -216,7 +216,11 @@ fn a_full_disk_refuses_uploads_and_loses_nothing() {
     assert!(!site.recipient("radiology").delivered().contains(&"large.dcm".to_owned()));
     assert!(site.recipient("radiology").get("/inbox/partner/kept.dcm") == kept);
     site.partner().verified_receipt("/radiology/kept.dcm");
+    assert!(site.log().contains("an upload found no room"), "{}", site.log());
+    // With room made, it goes on without a restart.
     site.partner().sftp("rm /radiology/large.dcm");
+    site.partner().put(&site.file("next.dcm", &kept), "/radiology/next.dcm");
+    assert!(site.recipient("radiology").get("/inbox/partner/next.dcm") == kept);
     site.restart();
     assert!(site.recipient("radiology").get("/inbox/partner/kept.dcm") == kept);
     site.signal(nix::sys::signal::Signal::SIGTERM);
