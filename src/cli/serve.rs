@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -80,7 +81,21 @@ fn listeners(settings: &Settings) -> Result<Vec<TcpListener>, Failure> {
     if !inherited.is_empty() {
         return Ok(inherited);
     }
-    settings.listen.iter().map(|&address| TcpListener::bind(address).map_err(|e| cannot_listen(address, &e))).collect()
+    settings.listen.iter().map(|&address| bind(address).map_err(|e| cannot_listen(address, &e))).collect()
+}
+
+/// A daemon that was killed leaves its gate behind for as long as the kernel takes to end it; whoever starts the next one at
+/// once finds the port taken a moment longer.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {

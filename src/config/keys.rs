@@ -48,7 +48,7 @@ const fn key(name: &'static str, takes: Takes, default: &'static str, says: &'st
 }
 
 /// Of `sealdrop.toml`.
-pub const SERVER: [&Section; 4] = [&SERVER_TOP, &SERVER_LIMITS, &SWEEP, &LOG];
+pub const SERVER: [&Section; 5] = [&SERVER_TOP, &SERVER_LIMITS, &SSH, &SWEEP, &LOG];
 /// Of `policies/<user>.toml`.
 pub const POLICY: [&Section; 5] = [&USER_TOP, &LOGIN, &USER_LIMITS, &FOLDER, &INBOX];
 
@@ -101,18 +101,13 @@ pub static SERVER_TOP: Section = Section {
             "Host keys the server makes and shows.",
         ),
         key(
-            "old_macs",
-            Takes::Flag,
-            "false",
-            "Also takes MACs that are not encrypt-then-MAC: libssh2 before 1.11, and with it curl of Debian 12, has no other.",
-        ),
-        key(
             "test_clock",
             Takes::Flag,
             "false",
             "Lets `sealdrop sweep --now` pretend another time. For trying out; never where drops matter.",
         ),
         key("limits", Takes::Table, NONE, "What the server takes on at the most."),
+        key("ssh", Takes::Table, NONE, "What old clients need."),
         key("sweep", Takes::Table, NONE, "When what has expired is destroyed."),
         key("log", Takes::Table, NONE, "What the server writes to its standard error."),
     ],
@@ -131,6 +126,17 @@ pub static SERVER_LIMITS: Section = Section {
         key("handles", Takes::Count, "128", "Files and listings one session may have open."),
         key("drain", Takes::Span, "30s", "How long a stopping server lets transfers finish."),
     ],
+};
+
+pub static SSH: Section = Section {
+    header: "[ssh]",
+    says: "What old clients need. Everything else about SSH is in sftp.md, and is no setting.",
+    keys: &[key(
+        "old_macs",
+        Takes::Flag,
+        "false",
+        "Plain HMAC-SHA2 last, for clients whose library knows neither AEAD nor ETM, as libssh2 before 1.11, which is Debian 12's curl.",
+    )],
 };
 
 pub static SWEEP: Section = Section {

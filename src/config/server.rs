@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::keys::{LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SWEEP};
+use crate::config::keys::{LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SSH, SWEEP};
 use crate::config::reader::Reader;
 use crate::config::schedule::Schedule;
 use crate::config::settings::{HostKey, Log, LogFormat, LogLevel, ServerLimits, Settings};
@@ -35,7 +35,6 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
     let user = account(&top);
     let ids = ids(&top);
     let host_keys = host_keys(&top);
-    let old_macs = top.flag("old_macs");
     let test_clock = top.flag("test_clock");
     if test_clock {
         reader.warn(
@@ -45,6 +44,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         );
     }
     let limits = limits(&top.table("limits", &SERVER_LIMITS, &SERVER));
+    let old_macs = top.table("ssh", &SSH, &SERVER).flag("old_macs");
     let sweep = sweep(&top.table("sweep", &SWEEP, &SERVER));
     let log = log(&top.table("log", &LOG, &SERVER));
     if reader.has_errors() {
@@ -60,8 +60,8 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         user: user?,
         ids: ids?,
         host_keys: host_keys?,
-        old_macs,
         limits: limits?,
+        old_macs,
         sweep: sweep?,
         test_clock,
         log: log?,

@@ -26,9 +26,9 @@ pub struct Settings {
     /// User ids handed out to users; of use to root only.
     pub ids: Range<u32>,
     pub host_keys: Vec<HostKey>,
-    /// Also take MACs that are not encrypt-then-MAC, for clients that have no other.
-    pub old_macs: bool,
     pub limits: ServerLimits,
+    /// Also offer MACs that are not encrypt-then-MAC, last.
+    pub old_macs: bool,
     /// When the sweep runs. Between sweeps, what has expired is refused to the minute all the same.
     pub sweep: Schedule,
     /// Lets `sealdrop sweep --now` pretend another time. For the demo and tests.

@@ -237,7 +237,9 @@ impl Gate {
     }
 
     fn tell(&self, message: &ToKeeper, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.keeper.send(message, descriptors).map_err(|error| io::Error::other(format!("telling the keeper: {error}")))
+        // Of the same kind: a keeper that is gone is told from one that does not read.
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("telling the keeper: {error}"));
+        self.keeper.send(message, descriptors).map_err(named)
     }
 }
 

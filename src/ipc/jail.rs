@@ -137,7 +137,8 @@ pub enum ToKeeper {
         atime: u32,
         mtime: u32,
     },
-    /// A page of the receipts mirrored at `path` (a path below `/receipts`), after `after`.
+    /// A page of the receipts mirrored at `path` (a path below `/receipts`), after `after`. If `path` is a receipt and not a
+    /// folder: an entry for it, alone. A folder's page never has just one file, since a receipt is three.
     Receipts {
         path: VirtualPath,
         after: Option<String>,

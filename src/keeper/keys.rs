@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,6 +43,8 @@ pub enum KeyError {
     Missing { path: PathBuf },
     #[error("{path} can be read by others (mode {mode:04o})")]
     Open { path: PathBuf, mode: u32 },
+    #[error("{path} belongs to uid {owner}, and this daemon runs as uid {me}")]
+    Owner { path: PathBuf, owner: u32, me: u32 },
     #[error("{path} is not a key this server can use: {why}")]
     Unusable { path: PathBuf, why: String },
     #[error("{path} does not open under the root key")]
@@ -58,9 +60,10 @@ impl KeyError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } => {
-                "make the keys with `sealdrop init`, or restore the keys directory from its own backup"
+                "restore the keys directory from its own backup; `sealdrop init` makes new keys, which open nothing old"
             }
             Self::Open { .. } => "make it private: chmod 600 FILE, and ask yourself who has read it",
+            Self::Owner { .. } => "chown it to the daemon's account, and ask yourself who has read it",
             Self::Unwrap { .. } => {
                 "the root key is not the one this file was wrapped with: restore both from the same backup"
             }
@@ -329,9 +332,14 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let mode = fs::metadata(path).map_err(at(path))?.permissions().mode() & 0o7777;
+    let meta = fs::metadata(path).map_err(at(path))?;
+    let mode = meta.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Open { path: path.to_owned(), mode });
+    }
+    let (owner, me) = (meta.uid(), nix::unistd::geteuid().as_raw());
+    if owner != me {
+        return Err(KeyError::Owner { path: path.to_owned(), owner, me });
     }
     fs::read(path).map(Zeroizing::new).map_err(at(path))
 }

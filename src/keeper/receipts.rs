@@ -12,7 +12,8 @@ use crate::vpath::VirtualPath;
 /// Entries in one page: the longest names make it 64 KiB at most with room to spare.
 const PAGE: usize = 96;
 
-/// `path` is the client's, `/receipts/…`.
+/// `path` is the client's, `/receipts/…`. Of a file, which is asked for when a client looks at it, a page of it alone; that
+/// is no reading of it.
 pub async fn list(
     keeper: &Keeper,
     client: &Client,
@@ -27,7 +28,14 @@ pub async fn list(
     let listing = match listing {
         Some(listing) => listing,
         None if dir.is_root() || empty => crate::ledger::ReceiptListing::default(),
-        None => return Err(Refusal::not_there("no receipts there")),
+        None => {
+            let file = keeper.ledger.receipt_file(&client.user, &dir)?;
+            let (record, part) = file.ok_or_else(|| Refusal::not_there("no receipts there"))?;
+            let name = dir.name().map(|name| crate::names::escaped(name.as_bytes())).unwrap_or_default();
+            let size = u32::try_from(part.of(&record).len()).map_err(Refusal::machine)?;
+            let entry = ReceiptEntry { name, folder: false, size, at: record.at };
+            return Ok(Answer::Receipts { page: vec![entry], more: false });
+        }
     };
     let page = listing
         .entries

@@ -32,11 +32,18 @@ pub struct Mended {
 pub fn mend(keeper: &Keeper, now: Time) -> Result<Mended, Refusal> {
     let mut mended = Mended::default();
     for user in keeper.policy().users() {
-        let tree = keeper.state.tree(&user.name)?;
-        mend_staging(keeper, user, tree.as_fd(), now, &mut mended)?;
-        settle_commits(keeper, user, tree.as_fd())?;
+        mend_tree(keeper, user, now, &mut mended).map_err(|mut refusal| {
+            refusal.why = format!("in the tree of {}: {}", user.name, refusal.why);
+            refusal
+        })?;
     }
     Ok(mended)
+}
+
+fn mend_tree(keeper: &Keeper, user: &User, now: Time, mended: &mut Mended) -> Result<(), Refusal> {
+    let tree = keeper.state.tree(&user.name)?;
+    mend_staging(keeper, user, tree.as_fd(), now, mended)?;
+    settle_commits(keeper, user, tree.as_fd())
 }
 
 /// Also run by each sweep: discards uploads whose resume window is over. `mended.discarded` alone can change then, since

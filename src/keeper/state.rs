@@ -22,6 +22,8 @@ pub enum StateError {
     File { path: PathBuf, source: io::Error },
     #[error("the state directory {path} does not exist")]
     Missing { path: PathBuf },
+    #[error("the state directory has lost {path}")]
+    Lost { path: PathBuf },
     #[error("the state directory {path} belongs to uid {owner}, and this daemon runs as uid {me}")]
     Owner { path: PathBuf, owner: u32, me: u32 },
     #[error("the state directory {path} can be entered by others (mode {mode:04o})")]
@@ -39,6 +41,7 @@ impl StateError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "make it with `sealdrop init`",
+            Self::Lost { .. } => "restore it from a backup that keeps hard links, or begin anew with `sealdrop init`",
             Self::Owner { .. } => {
                 "run as the owner, or choose another `state` in sealdrop.toml; do not chown a live store"
             }
@@ -121,7 +124,11 @@ impl State {
                 return Err(StateError::Locked { path: dir.to_owned() });
             }
             let path = dir.join("jails");
-            let jails = File::open(&path).map_err(at(&path))?;
+            let jails = match File::open(&path) {
+                Ok(jails) => jails,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StateError::Lost { path }),
+                Err(e) => return Err(at(&path)(e)),
+            };
             Ok(Self { dir: dir.to_owned(), jails: jails.into(), _lock: lock, as_root: me == 0 })
         } else {
             Err(StateError::Newer { path: dir.to_owned(), found: found.to_owned() })

@@ -54,6 +54,8 @@ pub struct Upload {
     pub kind: FolderKind,
     pub temporary: bool,
     pub mtime: Option<u32>,
+    /// Reading it back was refused, and reported.
+    pub refused_reading: bool,
     grant: Grant,
     key: FileKey,
     head: Head,
@@ -178,6 +180,7 @@ impl Upload {
             kind: staged.kind,
             temporary: staged.temporary,
             mtime: None,
+            refused_reading: false,
             grant: Grant {
                 journal_key: JournalKey::from_bytes(staged.journal_key.0),
                 size_max: staged.size_max.min(crate::seal::SIZE_MAX),

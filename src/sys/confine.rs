@@ -63,9 +63,10 @@ pub(super) fn gate(keeping: &[Capability]) -> Result<(), ConfineError> {
     seccomp::enter(Place::Gate).map_err(at("filtering the gate's system calls"))
 }
 
-/// A session's first act: no more forks, no more accepting, and nobody else's end to wait for. The filter still has
-/// what admission needs. Before any thread or runtime.
+/// A session's first act: no more forks, no more accepting, and nobody else's end to bring about or to wait for. The
+/// filter still has what admission needs. Before any thread or runtime.
 pub fn porch() -> Result<(), ConfineError> {
+    privileges::give_up(Capability::Kill).map_err(at("giving up the way to end others"))?;
     seccomp::enter(Place::Porch).map_err(at("filtering a stranger's system calls"))
 }
 

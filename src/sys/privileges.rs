@@ -6,9 +6,11 @@ use std::io;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
-/// The three capabilities a yard's roles ever hold, all of them only inside the yard's user namespace.
+/// The four capabilities a yard's roles ever hold, all of them only inside the yard's user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
+    /// CAP_KILL
+    Kill = 5,
     /// CAP_SETGID
     SetGid = 6,
     /// CAP_SETUID
@@ -20,10 +22,20 @@ pub enum Capability {
 /// Makes `capabilities` all this thread has, in effect and to keep, and leaves none to inherit.
 pub fn keep_only(capabilities: &[Capability]) -> io::Result<()> {
     let bits = capabilities.iter().fold(0u32, |bits, &capability| bits | 1 << capability as u32);
+    set_to(bits)
+}
+
+fn set_to(bits: u32) -> io::Result<()> {
     let words = [Word { effective: bits, permitted: bits, inheritable: 0 }, Word::default()];
     // SAFETY: header and the two words are laid out as capset(2) asks for version 3, and live for the call.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &Header::this_thread(), &words) })?;
     if held()? == words { Ok(()) } else { Err(Errno::EPERM.into()) }
+}
+
+/// One capability less than now.
+pub fn give_up(capability: Capability) -> io::Result<()> {
+    let bits = held()?[0].permitted & !(1 << capability as u32);
+    set_to(bits)
 }
 
 /// No capability can ever come back by way of a program that is executed.

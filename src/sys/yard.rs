@@ -242,7 +242,10 @@ fn gate_process(ids: &Ids) -> Result<(), (Step, io::Error)> {
     process::die_with_parent().map_err(failed(Step::Parent))?;
     let keeping: &[Capability] = match ids {
         Ids::One => &[Capability::Chroot],
-        Ids::Range { .. } => &[Capability::SetGid, Capability::SetUid, Capability::Chroot],
+        Ids::Range { .. } => {
+            // An admitted session has another id than the gate, which must be able to end it all the same.
+            &[Capability::Kill, Capability::SetGid, Capability::SetUid, Capability::Chroot]
+        }
     };
     confine::gate(keeping).map_err(|error| (Step::Confinement, error.into()))
 }

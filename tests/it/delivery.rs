@@ -124,3 +124,26 @@ fn a_second_version_of_a_drop_does_not_take_the_first_away_silently() {
     assert!(contents.contains(&b"second version".to_vec()), "{inbox:?}");
     assert!(site.events_of("upload-committed", "/radiology/v.dcm").len() == 2);
 }
+
+#[test]
+fn one_folder_is_delivered_to_a_managed_and_a_sealed_recipient() {
+    let mut site = Site::prepared();
+    let policy = fs::read_to_string(site.place().policy("partner")).unwrap();
+    fs::write(site.place().policy("partner"), policy.replace("to = [\"lab\"]", "to = [\"radiology\", \"lab\"]"))
+        .unwrap();
+    site.start().unwrap();
+    let bytes = content("for both ", 300_000);
+    site.partner().put(&site.file("a.dcm", &bytes), "/lab/a.dcm");
+    assert_eq!(site.recipient(RADIOLOGY).delivered(), ["a.dcm"]);
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/a.dcm") == bytes);
+    assert_eq!(site.recipient(LAB).delivered(), ["a.dcm.sealed"]);
+    site.recipient(LAB).sftp("get /inbox/partner/a.dcm plain").fails();
+    site.recipient(RADIOLOGY).sftp("get /inbox/partner/a.dcm.sealed sealed").fails();
+    let sealed = site.recipient(LAB).get("/inbox/partner/a.dcm.sealed");
+    site.file("a.sealed", &sealed);
+    site.recipient(LAB).open_offline("a.sealed", "opened").ok();
+    assert!(fs::read(site.work().join("opened")).unwrap() == bytes);
+    // Each removes its own entry and no other's.
+    site.recipient(LAB).sftp("rm /inbox/partner/a.dcm.sealed").ok();
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/a.dcm") == bytes);
+}

@@ -7,6 +7,7 @@ mod user;
 
 mod clients;
 mod commands;
+mod confinement;
 mod crashes;
 mod delivery;
 mod demo;
@@ -23,3 +24,4 @@ mod scp;
 mod secrecy;
 mod tidy;
 mod units;
+mod vectors;

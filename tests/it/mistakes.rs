@@ -91,6 +91,58 @@ fn a_key_that_others_can_read_stops_the_start() {
 }
 
 #[test]
+fn a_key_of_another_owner_stops_the_start() {
+    if !is_root() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    let site = Site::prepared();
+    let path = site.place().state().join("keys/root");
+    std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+    assert_told(&serve(&site), &[&path.display().to_string(), "uid 65534"]);
+}
+
+#[test]
+fn a_state_directory_that_lost_its_drops_is_not_begun_anew() {
+    let site = Site::prepared();
+    let jails = site.place().state().join("jails");
+    fs::rename(&jails, site.work().join("jails")).unwrap();
+    assert_told(&serve(&site), &[&jails.display().to_string(), "restore"]);
+    assert!(!jails.exists());
+}
+
+#[test]
+fn a_folder_that_was_removed_from_the_disk_is_made_again_at_the_start() {
+    let mut site = Site::new();
+    let local = site.file("a.dcm", b"before and after");
+    fs::remove_dir_all(site.on_disk("partner", "/radiology")).unwrap();
+    site.partner().sftp(format!("put {} /radiology/a.dcm", local.display())).fails();
+    site.partner().put(&local, "/lab/a.dcm");
+    site.restart();
+    site.partner().put(&local, "/radiology/a.dcm");
+    assert_eq!(site.recipient("radiology").get("/inbox/partner/a.dcm"), b"before and after");
+}
+
+/// SIGHUP as an init script sends it: the answer is in the log and the audit log.
+#[test]
+fn a_hangup_with_a_broken_policy_keeps_the_one_in_force() {
+    let site = Site::new();
+    let path = site.place().policy("partner");
+    let policy = fs::read_to_string(&path).unwrap();
+    let before = site.status()["policy"].clone();
+    fs::write(&path, policy.replacen("kind = \"drop\"", "kind = \"dorp\"", 1)).unwrap();
+    site.signal(nix::sys::signal::Signal::SIGHUP);
+    site.wait_for_event("policy-refused", 1);
+    assert_eq!(site.status()["policy"], before);
+    assert!(site.log().contains("dorp"), "the line is in the log:\n{}", site.log());
+    site.partner().put(&site.file("a.dcm", b"x"), "/radiology/a.dcm");
+    fs::write(&path, policy.replace("/shared", "/common")).unwrap();
+    site.signal(nix::sys::signal::Signal::SIGHUP);
+    site.wait_for_event("policy-loaded", 1);
+    assert!(site.partner().list("/").contains(&"common".to_owned()));
+}
+
+#[test]
 fn a_taken_port_is_named_and_nothing_is_changed() {
     let mut site = Site::prepared();
     let before = site.snapshot("");

@@ -80,3 +80,17 @@ fn an_upload_is_one_audit_event_with_who_what_and_how_much() {
     assert!(event["key"].as_str().is_some_and(|key| key.starts_with("SHA256:")), "{event}");
     assert!(!site.events_of("logged-in", "").is_empty());
 }
+
+#[test]
+fn looking_at_a_receipt_is_not_reading_it() {
+    let site = Site::new();
+    site.partner().put(&site.file("a.dcm", b"a"), "/radiology/a.dcm");
+    let listed = site.partner().sftp("ls -l /receipts/radiology/a.dcm.receipt").ok();
+    let text = site.partner().sftp("ls -l /receipts/radiology").ok();
+    assert!(site.events_of("receipt-read", "").is_empty(), "{listed}{text}");
+    let read = site.partner().get("/receipts/radiology/a.dcm.receipt");
+    assert_eq!(site.events_of("receipt-read", "").len(), 1);
+    assert!(listed.contains(&format!(" {} ", read.len())), "the size it has: {listed}");
+    site.partner().sftp("ls /receipts/radiology/b.dcm.receipt").fails();
+    site.partner().sftp("cd /receipts/radiology/a.dcm.receipt").fails();
+}

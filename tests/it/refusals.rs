@@ -105,3 +105,13 @@ fn a_flood_of_handles_ends_in_a_refusal_and_others_are_served() {
     assert!(told.contains("refused at"), "{told}");
     site.partner().put(&site.file("a.dcm", b"still served"), "/radiology/a.dcm");
 }
+
+#[test]
+fn a_refused_read_of_a_drop_is_in_the_log() {
+    let site = Site::new();
+    site.partner().put(&site.file("a.dcm", b"a"), "/radiology/a.dcm");
+    site.partner().sftp("get /radiology/a.dcm back").fails();
+    let refused = site.refusals("/radiology/a.dcm");
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0]["kind"], "download-opened", "{refused:?}");
+}

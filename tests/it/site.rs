@@ -167,6 +167,15 @@ impl Site {
         events
     }
 
+    /// Waits until the audit log has so many events of a kind.
+    pub fn wait_for_event(&self, kind: &str, count: usize) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        // Each question is a process and a conversation with the daemon: there is nothing to wait for in between.
+        while self.events_of(kind, "").len() < count {
+            assert!(std::time::Instant::now() < deadline, "no {kind} in a minute");
+        }
+    }
+
     /// Refused operations whose path ends so.
     pub fn refusals(&self, path: &str) -> Vec<Value> {
         let mut events = self.events();
@@ -219,7 +228,18 @@ impl Site {
 
     /// Waits until the daemon has ended.
     pub fn wait_for_end(&mut self) -> std::process::ExitStatus {
-        self.daemon.take().expect("a running daemon").wait_for_end().expect("the daemon ends")
+        let status = self.daemon.take().expect("a running daemon").wait_for_end().expect("the daemon ends");
+        self.wait_until_the_port_is_free();
+        status
+    }
+
+    /// The kernel ends the gate of a killed keeper when it gets to it; the port is the last that goes.
+    fn wait_until_the_port_is_free(&self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while let Err(e) = std::net::TcpListener::bind(self.place.listen()) {
+            assert!(std::time::Instant::now() < deadline, "the port stays taken: {e}");
+            std::thread::yield_now();
+        }
     }
 
     /// An orderly stop and a start.

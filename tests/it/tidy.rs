@@ -64,6 +64,30 @@ fn part_of(file: &str) -> Option<&str> {
     (!["main", "lib"].contains(&part)).then_some(part)
 }
 
+/// A file that no module declares is never compiled: its tests pass by not being there.
+#[test]
+fn every_file_is_compiled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut forgotten = Vec::new();
+    for (file, _) in [sources("src"), sources("tests/it")].concat() {
+        let path = root.join(&file);
+        let (folder, name) = (path.parent().unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        if ["lib", "main"].contains(&name) {
+            continue;
+        }
+        let (home, name) = match name {
+            "mod" => (folder.parent().unwrap(), folder.file_name().unwrap().to_str().unwrap()),
+            name => (folder, name),
+        };
+        let parents = [home.join("mod.rs"), home.with_extension("rs"), home.join("lib.rs"), home.join("main.rs")];
+        let declares = |text: String| text.lines().any(|line| line.ends_with(&format!("mod {name};")));
+        if !parents.iter().filter_map(|parent| fs::read_to_string(parent).ok()).any(declares) {
+            forgotten.push(file);
+        }
+    }
+    assert!(forgotten.is_empty(), "no module declares {forgotten:?}");
+}
+
 #[test]
 fn imports_point_down_and_roles_do_not_meet() {
     let mut wrong = Vec::new();

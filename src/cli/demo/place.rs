@@ -168,7 +168,11 @@ impl Place {
              {extra}\n\
              [limits]\n\
              connections = 1000\n\
-             per_address = 1000\n",
+             per_address = 1000\n\
+             \n\
+             [ssh]\n\
+             # So that every stock client can try, also curl of Debian 12 (libssh2 1.10). Leave it out unless you must.\n\
+             old_macs = true\n",
             listen = self.listen,
             state = self.state(),
             admin = self.admin(),

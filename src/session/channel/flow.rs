@@ -26,7 +26,13 @@ impl Sftp {
             Open::Upload(upload) if upload.kind == FolderKind::Shared => {
                 reply::data(out, id, |out| upload.read(offset, len, out))
             }
-            Open::Upload(_) => return Err(DENIED),
+            Open::Upload(upload) => {
+                if !std::mem::replace(&mut upload.refused_reading, true) {
+                    let path = Some(upload.path.clone());
+                    self.refused("reading a file that is being sent to others", path);
+                }
+                return Err(DENIED);
+            }
             Open::Download(download) => {
                 let sent = reply::data(out, id, |out| download.read(offset, len, out));
                 if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::ipc::jail::{Answer, Opened, ToKeeper};
+use crate::ipc::jail::{Answer, Opened, ReceiptEntry, ToKeeper};
 use crate::names::unescaped;
 use crate::seal::{FileKey, HEADER_LEN};
 use crate::session::channel::{Open, ReceiptFolder, Sftp, Shared};
@@ -37,7 +37,8 @@ pub async fn open_for_reading(shared: &Shared, path: VirtualPath) -> Outcome<Ope
     let disk = tree.resolve(path.clone());
     let file = tree.open(&disk)?;
     match ask_open(&shared.keeper, &disk, &file).await? {
-        // The key opens it: it has no name ending in `.sealed`.
+        // The view says under which name a file is there, as of login. What the keeper says since then may be otherwise.
+        Opened::Managed { .. } if disk != path => Err(NO_SUCH_FILE),
         Opened::Managed { drop, file_key } => {
             let key = FileKey::from_bytes(file_key.0);
             let opened = Download::managed(disk.clone(), file, drop, &key);
@@ -69,8 +70,8 @@ pub fn ended(keeper: &Keeper, download: &Download) {
 pub async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
     if let Place::Receipts(below) = shared.tree.place(&path) {
         // The first page says whether there is such a folder; the root of receipts always is.
-        if !below.is_root() {
-            receipts_page(&shared.keeper, &path, None).await?;
+        if !below.is_root() && receipt_file(&receipts_page(&shared.keeper, &path, None).await?.0).is_some() {
+            return Err(Refusal::failure("this is not a folder"));
         }
         return Ok(Open::Receipts(Box::new(ReceiptFolder { path, after: None, done: false })));
     }
@@ -92,10 +93,18 @@ pub async fn receipts_page(
     keeper: &Keeper,
     path: &VirtualPath,
     after: Option<String>,
-) -> Outcome<(Vec<crate::ipc::jail::ReceiptEntry>, bool)> {
+) -> Outcome<(Vec<ReceiptEntry>, bool)> {
     match keeper.ask(ToKeeper::Receipts { path: path.clone(), after }).await? {
         Answer::Receipts { page, more } => Ok((page, more)),
         _ => Err(KEEPER_GONE),
+    }
+}
+
+/// What the keeper answers when the path is that of a receipt.
+fn receipt_file(page: &[ReceiptEntry]) -> Option<&ReceiptEntry> {
+    match page {
+        [entry] if !entry.folder => Some(entry),
+        _ => None,
     }
 }
 
@@ -172,9 +181,9 @@ pub(super) async fn stat(sftp: &Arc<Sftp>, path: &VirtualPath) -> Outcome<Attrs>
     if below.is_root() {
         return Ok(tree.folder_attrs(None));
     }
-    match receipt(&sftp.shared.keeper, &below).await {
-        Ok((text, at)) => Ok(tree.text_attrs(text.len() as u64, at)),
-        Err(refusal) if refusal == KEEPER_GONE => Err(refusal),
-        Err(_) => receipts_page(&sftp.shared.keeper, path, None).await.map(|_| tree.folder_attrs(None)),
-    }
+    let (page, _) = receipts_page(&sftp.shared.keeper, path, None).await?;
+    Ok(match receipt_file(&page) {
+        Some(entry) => tree.text_attrs(u64::from(entry.size), entry.at.unix_seconds()),
+        None => tree.folder_attrs(None),
+    })
 }

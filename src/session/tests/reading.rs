@@ -80,6 +80,9 @@ fn a_drop_is_never_read_back() {
         let handle = client.open("/drop/b", READ | WRITE | CREAT | TRUNC).await.unwrap();
         client.write(&handle, 0, b"secret").await;
         assert_eq!(client.read(&handle, 0, 6).await.unwrap_err().0, 3);
+        assert_eq!(client.read(&handle, 0, 6).await.unwrap_err().0, 3);
+        site.told("refused reading a file that is being sent to others").await;
+        assert_eq!(site.log().iter().filter(|line| line.starts_with("refused")).count(), 1);
     });
 }
 
@@ -138,8 +141,10 @@ fn receipts_are_listed_page_by_page_and_read_like_files() {
         let handle = client.open("/receipts/drop/a.receipt", READ).await.unwrap();
         assert_eq!(client.read(&handle, 0, 100).await.unwrap(), b"receipt for /drop/a\n");
         assert_eq!(client.read(&handle, 8, 3).await.unwrap(), b"for");
+        let readings = site.log().len();
         assert_eq!(client.size("/receipts/drop/a.receipt.sig").await, Ok(10));
-        assert_eq!(client.size("/receipts/drop/a.content.sig").await, Ok(8));
+        assert_eq!(client.list("/receipts/drop/a.receipt").await.unwrap_err().1, "this is not a folder");
+        assert_eq!(site.log().len(), readings, "looking at a receipt is not reading it");
         assert_eq!(client.open("/receipts/x", WRITE | CREAT).await.unwrap_err().0, 3);
     });
 }
