@@ -47,7 +47,27 @@ pub async fn serve(keeper: Arc<Keeper>, socket: Socket) {
 }
 
 async fn answer(keeper: &Arc<Keeper>, request: ToKeeper, uid: u32) -> ToCommand {
-    let done = match request {
+    match request {
+        ToKeeper::Sweep { plan: false, now, .. } => return sweep(keeper, now, uid).await,
+        ToKeeper::Reload => {
+            return match reload::reload(keeper, &format!("uid {uid}")).await {
+                Ok(say) => ToCommand::Done { say },
+                Err(say) => sorry(&say, Some("the running policy stays in force; `sealdrop check` shows each problem")),
+            };
+        }
+        _ => {}
+    }
+    // All others read, some of them much.
+    let worker = Arc::clone(keeper);
+    match tokio::task::spawn_blocking(move || read(&worker, request)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(why)) => sorry(&why, None),
+        Err(e) => sorry(&e.to_string(), None),
+    }
+}
+
+fn read(keeper: &Keeper, request: ToKeeper) -> Result<ToCommand, String> {
+    match request {
         ToKeeper::Status => status(keeper),
         ToKeeper::Drops { user, after } => drops(keeper, user.as_ref(), after.as_deref()),
         ToKeeper::Receipts { user, after } => receipts(keeper, user.as_ref(), after.as_deref()),
@@ -57,15 +77,10 @@ async fn answer(keeper: &Arc<Keeper>, request: ToKeeper, uid: u32) -> ToCommand 
             Err(e) => Err(e.to_string()),
         },
         ToKeeper::Audit { from } => audit(keeper, from),
-        ToKeeper::Sweep { plan, now, after } => return sweep(keeper, plan, now, after.as_deref(), uid).await,
-        ToKeeper::Reload => {
-            return match reload::reload(keeper, &format!("uid {uid}")).await {
-                Ok(say) => ToCommand::Done { say },
-                Err(say) => sorry(&say, Some("the running policy stays in force; `sealdrop check` shows each problem")),
-            };
-        }
-    };
-    done.unwrap_or_else(|why| sorry(&why, None))
+        ToKeeper::Sweep { now, after, .. } => Ok(sweep_plan(keeper, now, after.as_deref())),
+        // Changes something; `answer` does it.
+        ToKeeper::Reload => Err("a reload is not read".to_owned()),
+    }
 }
 
 fn sorry(say: &str, hint: Option<&str>) -> ToCommand {
@@ -181,20 +196,32 @@ fn audit(keeper: &Keeper, from: u64) -> Result<ToCommand, String> {
     Ok(ToCommand::Audit { rows: events.into_iter().map(|(_, json)| json).collect(), next })
 }
 
-async fn sweep(keeper: &Arc<Keeper>, plan: bool, at: Option<Time>, after: Option<&str>, uid: u32) -> ToCommand {
+/// The moment a sweep is asked for.
+fn moment(keeper: &Keeper, at: Option<Time>) -> Result<Time, ToCommand> {
     if at.is_some() && !keeper.settings.test_clock {
-        return sorry(
+        return Err(sorry(
             "this server does not take another time than its clock's",
             Some("`test_clock = true` in sealdrop.toml allows it; never set it where real drops are"),
-        );
+        ));
     }
-    let now = at.unwrap_or_else(clock::now);
-    if plan {
-        return match keeper.ledger.due(now, usize::MAX) {
+    Ok(at.unwrap_or_else(clock::now))
+}
+
+fn sweep_plan(keeper: &Keeper, at: Option<Time>, after: Option<&str>) -> ToCommand {
+    match moment(keeper, at) {
+        Ok(now) => match keeper.ledger.due(now, usize::MAX) {
             Ok(records) => sweep_page(&records, after, 0),
             Err(e) => sorry(&e.to_string(), None),
-        };
+        },
+        Err(sorry) => sorry,
     }
+}
+
+async fn sweep(keeper: &Arc<Keeper>, at: Option<Time>, uid: u32) -> ToCommand {
+    let now = match moment(keeper, at) {
+        Ok(now) => now,
+        Err(sorry) => return sorry,
+    };
     let mut event = Event::new(clock::now(), Kind::AdminCommand);
     event.detail = Some(format!("sweep as of {now}, by uid {uid}"));
     let recorded = keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await;

@@ -307,9 +307,8 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
 }
 
 /// A session's own words, as long as an honest one's are: what it says is in the ledger for years.
-fn bounded(mut words: String) -> String {
-    words.truncate(words.floor_char_boundary(WORDS_MAX));
-    words
+fn bounded(words: String) -> String {
+    if words.len() <= WORDS_MAX { words } else { words.chars().take(WORDS_MAX / 4).collect() }
 }
 
 async fn refuse(keeper: &Keeper, client: &Client, kind: Kind, path: Option<VirtualPath>, refusal: Refusal) -> Answer {

@@ -191,6 +191,11 @@ pub async fn blocking<T: Send + 'static>(
 /// The keeper's life, from the fork of the gate to the end of the daemon.
 pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gate: Socket) -> Result<(), KeeperError> {
     process::set_umask(0o077);
+    // One for each session: a usual limit of 1,024 is less than the connections that the settings allow.
+    let descriptors = process::raise_descriptors()?;
+    if descriptors < u64::from(settings.limits.connections) + 256 {
+        tracing::warn!(descriptors, "fewer descriptors than `connections` may need: raise the limit (LimitNOFILE)");
+    }
     let (keeper, recoveries, gate_mail) = Keeper::open(config, settings, policy, gate_pid)?;
     start(&keeper, &recoveries).map_err(|refusal| KeeperError::Mend(refusal.why))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -350,7 +355,7 @@ fn hear(keeper: &Arc<Keeper>, word: ToKeeper, mut descriptors: Vec<std::os::fd::
     match word {
         ToKeeper::Ready => {}
         ToKeeper::Born { pid, peer, .. } => {
-            let Some(socket) = descriptors.pop() else { return };
+            let Some(socket) = descriptors.pop() else { return keeper.end_session(pid) };
             if keeper.sessions.strangers() >= keeper.settings.limits.strangers {
                 tracing::warn!(%peer, "too many strangers at once: this one is turned away");
                 return keeper.end_session(pid);

@@ -253,14 +253,4 @@ impl Ledger {
         }
         Ok(merkle::consistency(old, new, &mut |node| self.core.months.node(node))?)
     }
-
-    /// Gives the ballast's room back to the disk, to clean up a full one.
-    pub fn release_ballast(&self) -> std::io::Result<()> {
-        self.core.ballast.release()
-    }
-
-    /// Takes the ballast's room again.
-    pub fn retake_ballast(&self) -> std::io::Result<()> {
-        self.core.ballast.take()
-    }
 }

@@ -1,21 +1,17 @@
 //! This process and its relatives: who connects, who it runs as, what it may use up, and how it talks to the service
 //! manager. Small calls with their reasons; nothing here decides anything.
 
-use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, Uid, User};
-
-use super::files;
 
 /// Who is at the other end of a unix socket, as the kernel saw it when the connection was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,68 +175,6 @@ pub fn unblock_signals() -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }
 
-/// The state directory, held by this daemon for as long as the value lives.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
-}
-
-/// Why the state directory cannot be held.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    #[error("another daemon (pid {0}) is using this state directory")]
-    Held(String),
-    #[error("the lock file of the state directory cannot be used: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Takes `dir/lock`. The lock goes with the process however it ends, so there is nothing stale to clean up; the pid
-/// inside is only for the message the second daemon gives.
-pub fn lock_state(dir: &Path) -> Result<StateLock, LockError> {
-    use std::io::{Read, Seek, Write};
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = File::options();
-    let path = dir.join("lock");
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if !files::lock_exclusive(file.as_fd())? {
-        let mut pid = String::new();
-        file.take(20).read_to_string(&mut pid)?;
-        return Err(LockError::Held(pid.trim().to_owned()));
-    }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(StateLock { _file: file })
-}
-
-/// Why a directory is not fit to keep secrets or names in.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnerError {
-    #[error("it belongs to uid {0}, not to uid {1} that the daemon runs as")]
-    Foreign(u32, u32),
-    #[error("others may write to it (mode {0:03o})")]
-    Writable(u32),
-    #[error("it is not a directory")]
-    NotADirectory,
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
-
-/// Whether directory `path` is this process's own and nobody else may change what is in it.
-pub fn check_owner(path: &Path) -> Result<(), OwnerError> {
-    let facts = files::facts(files::open_dir(path)?.as_fd())?;
-    if facts.kind != files::Kind::Folder {
-        return Err(OwnerError::NotADirectory);
-    }
-    if facts.uid != uid() {
-        return Err(OwnerError::Foreign(facts.uid, uid()));
-    }
-    if facts.mode & 0o022 != 0 {
-        return Err(OwnerError::Writable(facts.mode));
-    }
-    Ok(())
-}
-
 /// The service manager, if there is one that wants to hear (sd_notify(3)).
 #[derive(Debug)]
 pub struct ServiceManager {
@@ -272,14 +206,6 @@ impl ServiceManager {
         self.say("STOPPING=1");
     }
 
-    /// systemd wants the clock with it, so that it can tell this reload's READY from an earlier one.
-    pub fn reloading(&self) {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `now` is live and writable. With this clock the call does not fail.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1000));
-    }
-
     pub fn watchdog(&self) {
         self.say("WATCHDOG=1");
     }
@@ -309,28 +235,9 @@ pub fn watchdog_interval() -> Option<std::time::Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::fd::AsFd;
 
     use super::*;
-
-    #[test]
-    fn the_state_directory_is_held_by_one_daemon() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = lock_state(dir.path()).unwrap();
-        let refused = lock_state(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
-        drop(first);
-        lock_state(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn a_directory_others_may_write_to_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        check_owner(dir.path()).unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(check_owner(dir.path()), Err(OwnerError::Writable(0o770))));
-    }
 
     #[test]
     fn a_peer_is_known_by_its_uid() {
