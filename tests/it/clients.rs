@@ -29,10 +29,7 @@ struct Words<'a> {
 }
 
 fn a_client_does_everything(words: &Words<'_>) {
-    a_client_does_everything_at(&Site::new(), words);
-}
-
-fn a_client_does_everything_at(site: &Site, words: &Words<'_>) {
+    let site = &Site::new();
     let files = files(site);
     for (name, _, _) in &files {
         (words.put)(site, name, &format!("/radiology/{name}"));

@@ -67,19 +67,10 @@ impl Site {
         site.started()
     }
 
-    /// The same, with these lines in the server's settings.
-    pub fn with(settings: &str) -> Self {
-        Self::prepared_with(settings).started()
-    }
-
     /// Everything made, nothing started.
     pub fn prepared() -> Self {
-        Self::prepared_with("")
-    }
-
-    fn prepared_with(settings: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("sealdrop-it-").tempdir().expect("a temporary directory");
-        let place = Place::make(dir.path(), own_address(), settings).expect("the demo's place");
+        let place = Place::make(dir.path(), own_address(), "").expect("the demo's place");
         fs::create_dir(dir.path().join("work")).expect("a work directory");
         Self { place, daemon: None, demoted: false, under: Vec::new(), dir }
     }
