@@ -14,6 +14,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::reply::{BUSY, Outcome};
+use super::upload::SessionCount;
 use crate::names::hex;
 use crate::seal::{CHUNK, ENVELOPE_LEN, HEAD_LEN, HEADER_LEN, Head, RECORD_LEN};
 use crate::sys::files::{self, Mode, OFlag};
@@ -33,11 +34,13 @@ const PART_MODE: Mode = Mode::from_bits_truncate(0o600);
 
 pub struct Staging {
     dir: OwnedFd,
+    waiting: SessionCount,
 }
 
 /// A `.part` that is ours alone while this lives.
 pub struct Part {
     stem: String,
+    waiting: SessionCount,
     /// Read-only, and holding the lock; this one goes to the keeper.
     reader: File,
     writer: Option<File>,
@@ -45,7 +48,7 @@ pub struct Part {
 
 impl Staging {
     pub fn new(dir: OwnedFd) -> Self {
-        Self { dir }
+        Self { dir, waiting: SessionCount::default() }
     }
 
     fn stem(path: &VirtualPath) -> String {
@@ -64,7 +67,7 @@ impl Staging {
         if !files::lock_exclusive(reader.as_fd())? {
             return Err(BUSY);
         }
-        Ok(Part { stem, reader, writer: Some(writer) })
+        Ok(Part { stem, waiting: self.waiting.clone(), reader, writer: Some(writer) })
     }
 
     /// The `.part` of an upload to `path` that has not ended, if there is one; `BUSY` if another works on it.
@@ -83,7 +86,7 @@ impl Staging {
         let now = self.open_file(&name, OFlag::O_RDWR);
         match now {
             Ok(writer) if files::facts(writer.as_fd())?.inode == files::facts(reader.as_fd())?.inode => {
-                Ok(Some(Part { stem, reader, writer: Some(writer) }))
+                Ok(Some(Part { stem, waiting: self.waiting.clone(), reader, writer: Some(writer) }))
             }
             Ok(_) => Err(BUSY),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -161,6 +164,11 @@ impl Staging {
 }
 
 impl Part {
+    /// What waits for its turn in all uploads of this session.
+    pub fn session_count(&self) -> SessionCount {
+        self.waiting.clone()
+    }
+
     /// The head, if the upload got as far as writing one.
     pub fn head(&self) -> Option<Head> {
         let mut bytes = [0; HEAD_LEN];

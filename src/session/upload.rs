@@ -6,6 +6,7 @@
 //! can pass for a complete file, since only [`Upload::finish`] writes a final record. So a journal is lowered before
 //! anything that it stands for is changed.
 
+mod ahead;
 mod finish;
 mod resize;
 mod write;
@@ -14,6 +15,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
+
+use ahead::Ahead;
+pub use ahead::SessionCount;
 
 use super::reply::{DAMAGED, GAP, Outcome, Refusal, TOO_LARGE};
 use super::staging::{Part, Staging};
@@ -28,9 +32,6 @@ use crate::vpath::VirtualPath;
 
 /// Sealed bytes gathered before they are written: a file of up to 15 records is one write.
 const WRITE_BUFFER: usize = 1 << 20;
-
-/// How far ahead of its turn a write may be, and how many bytes may wait so.
-const AHEAD_MAX: u64 = 8 << 20;
 
 /// After so many bytes the journal is renewed: what a killed session loses.
 const JOURNAL_EVERY: u64 = 8 << 20;
@@ -70,8 +71,7 @@ pub struct Upload {
     header_in_buffer: bool,
     /// Plaintext after the full records; less than a chunk.
     tail: Zeroizing<Vec<u8>>,
-    ahead: BTreeMap<u64, Zeroizing<Vec<u8>>>,
-    ahead_bytes: u64,
+    ahead: Ahead,
     base: Option<(Base, u64)>,
     /// `None` once something under it has changed: then it is made anew at the end.
     digest: Option<Midstate>,
@@ -191,14 +191,13 @@ impl Upload {
             key,
             head,
             records,
+            ahead: Ahead::new(part.session_count()),
             part,
             full: 0,
             on_disk: 0,
             buffer: Vec::new(),
             header_in_buffer: false,
             tail: Zeroizing::new(Vec::with_capacity(CHUNK)),
-            ahead: BTreeMap::new(),
-            ahead_bytes: 0,
             base: None,
             digest: Some(Midstate::new()),
             generations: BTreeMap::new(),
@@ -232,8 +231,8 @@ impl Upload {
     pub fn len(&self) -> u64 {
         let known = self.contiguous().max(self.base.as_ref().map_or(0, |(_, limit)| *limit));
         // In a drop a gap is not size, it is missing: a client that resumes must begin before it.
-        match self.ahead.last_key_value() {
-            Some((offset, data)) if self.kind == FolderKind::Shared => known.max(offset + data.len() as u64),
+        match self.ahead.end() {
+            Some(end) if self.kind == FolderKind::Shared => known.max(end),
             _ => known,
         }
     }

@@ -70,7 +70,7 @@ impl Site {
     /// Everything made, nothing started.
     pub fn prepared() -> Self {
         let dir = tempfile::Builder::new().prefix("sealdrop-it-").tempdir().expect("a temporary directory");
-        let place = Place::make(dir.path(), own_address(), "").expect("the demo's place");
+        let place = Place::make(dir.path(), own_address()).expect("the demo's place");
         fs::create_dir(dir.path().join("work")).expect("a work directory");
         Self { place, daemon: None, demoted: false, under: Vec::new(), dir }
     }

@@ -49,7 +49,7 @@ impl Demo {
             ),
         };
         let dir = self.dir.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path)).unwrap_or(Path::new("."));
-        let place = Place::make(dir, listen, "")?;
+        let place = Place::make(dir, listen)?;
         let mut daemon = start(&place)?;
         let status = status(&place)?;
         if say.is_json() {

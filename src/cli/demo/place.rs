@@ -38,8 +38,8 @@ const USERS: [&str; 3] = [PARTNER, RADIOLOGY, LAB];
 const SOCKET_PATH_MAX: usize = 107;
 
 impl Place {
-    /// Makes what is missing in `dir`. `extra` is added to the server's settings, before its tables.
-    pub fn make(dir: &Path, listen: SocketAddr, extra: &str) -> Result<Self, Failure> {
+    /// Makes what is missing in `dir`.
+    pub fn make(dir: &Path, listen: SocketAddr) -> Result<Self, Failure> {
         make_dir(dir)?;
         let dir = dir.canonicalize().map_err(|e| cannot("find", dir, &e))?;
         let place = Self { dir, listen };
@@ -57,7 +57,7 @@ impl Place {
             }
         }
         let lab = place.lab_recipient()?;
-        write(&place.config(), &place.settings(extra))?;
+        write(&place.config(), &place.settings())?;
         for (user, policy) in [
             (PARTNER, place.partner_policy()?),
             (RADIOLOGY, place.recipient_policy(RADIOLOGY, "mode = \"managed\"")?),
@@ -156,7 +156,7 @@ impl Place {
     }
 
     /// Limits are wide enough for load tests from loopback, where every client has the same address.
-    fn settings(&self, extra: &str) -> String {
+    fn settings(&self) -> String {
         format!(
             "# Made by `sealdrop demo`.\n\
              name = \"{SERVER}\"\n\
@@ -165,7 +165,6 @@ impl Place {
              admin = {admin:?}\n\
              user = \"nobody\"\n\
              test_clock = true\n\
-             {extra}\n\
              [limits]\n\
              connections = 1000\n\
              per_address = 1000\n\

@@ -51,7 +51,6 @@ impl Upload {
     /// Lets go of everything from `size` on.
     pub(super) fn cut(&mut self, staging: &Staging, size: u64) -> Outcome<()> {
         self.ahead.clear();
-        self.ahead_bytes = 0;
         self.closed = None;
         if let Some((_, limit)) = &mut self.base {
             *limit = size.min(*limit);

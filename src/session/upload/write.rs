@@ -3,7 +3,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{AHEAD_MAX, CHUNK_U64, Upload, WRITE_BUFFER};
+use super::ahead::AHEAD_MAX;
+use super::{CHUNK_U64, Upload, WRITE_BUFFER};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{CHUNK, GENERATIONS_MAX, HEADER_LEN, RECORD_LEN, SealError, record_offset};
 use crate::session::reply::{DAMAGED, GAP, Outcome, Refusal, TOO_LARGE};
@@ -46,9 +47,9 @@ impl Upload {
         }
         let contiguous = self.contiguous();
         if offset > contiguous {
-            let waits = end - contiguous <= AHEAD_MAX && self.ahead_bytes + data.len() as u64 <= AHEAD_MAX;
+            let waits = end - contiguous <= AHEAD_MAX && self.ahead.has_room_for(data.len() as u64);
             if waits {
-                self.keep_ahead(offset, data);
+                self.ahead.keep(offset, data);
                 return Ok(());
             }
             self.fill_with_zeros(offset)?;
@@ -67,30 +68,10 @@ impl Upload {
         Ok(staged[..len] == data[..len])
     }
 
-    /// What overlaps with bytes already waiting is newer, and replaces them there too.
-    fn keep_ahead(&mut self, offset: u64, data: &[u8]) {
-        let end = offset + data.len() as u64;
-        for (at, waiting) in self.ahead.range_mut(..end) {
-            let (from, to) = (offset.max(*at), end.min(at + waiting.len() as u64));
-            if from < to {
-                let (into, of) = ((from - at) as usize, (from - offset) as usize);
-                let len = (to - from) as usize;
-                waiting[into..into + len].copy_from_slice(&data[of..of + len]);
-            }
-        }
-        if self.ahead.get(&offset).is_none_or(|waiting| waiting.len() < data.len()) {
-            self.ahead_bytes += data.len() as u64;
-            if let Some(shorter) = self.ahead.insert(offset, Zeroizing::new(data.to_vec())) {
-                self.ahead_bytes -= shorter.len() as u64;
-            }
-        }
-    }
-
     /// Appends what waited and whose turn it is now. Where it overlaps with what was appended meanwhile, that is newer.
     fn take_ahead(&mut self) -> Outcome<()> {
-        while self.ahead.first_key_value().is_some_and(|(offset, _)| *offset <= self.contiguous()) {
+        while self.ahead.first().is_some_and(|offset| offset <= self.contiguous()) {
             let Some((offset, data)) = self.ahead.pop_first() else { break };
-            self.ahead_bytes -= data.len() as u64;
             let known = usize::try_from(self.contiguous() - offset).unwrap_or(usize::MAX);
             if let Some(news) = data.get(known..) {
                 self.append(news)?;
@@ -133,8 +114,7 @@ impl Upload {
 
     /// Nothing waits any more for the bytes before it.
     pub(super) fn fill_gaps(&mut self) -> Outcome<()> {
-        while let Some((next, _)) = self.ahead.first_key_value() {
-            let next = *next;
+        while let Some(next) = self.ahead.first() {
             self.fill_to(next)?;
             self.take_ahead()?;
         }
