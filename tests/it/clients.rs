@@ -120,6 +120,62 @@ fn paramiko_does_everything() {
 }
 
 #[test]
+fn asyncssh_does_everything() {
+    if !have_python("asyncssh") {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| {
+            drop(site.partner().asyncssh(&format!("await sftp.put({local:?}, {remote:?})")).ok())
+        },
+        get: &|site, user, remote, local| {
+            drop(site.recipient(user).asyncssh(&format!("await sftp.get({remote:?}, {local:?})")).ok());
+        },
+        list: &|site, dir| site.partner().asyncssh(&format!("print(await sftp.listdir({dir:?}))")).ok(),
+        rename: &|site, from, to| {
+            drop(site.partner().asyncssh(&format!("await sftp.rename({from:?}, {to:?})")).ok());
+        },
+    });
+}
+
+/// A shared folder is a file system to work in: written anywhere, cut, extended, renamed, removed, and sealed all the while.
+#[test]
+fn sshfs_works_in_a_shared_folder() {
+    use std::os::unix::fs::FileExt;
+    if !have("sshfs") || !have("fusermount3") {
+        return;
+    }
+    let site = Site::new();
+    let bytes = content("a study on a mounted folder ", 300_000);
+    let mut wanted = bytes.clone();
+    site.partner().mounted("/shared", |at| {
+        fs::create_dir(at.join("deep")).unwrap();
+        fs::write(at.join("deep/a.dcm"), &bytes).unwrap();
+        fs::rename(at.join("deep/a.dcm"), at.join("deep/b.dcm")).unwrap();
+    });
+    site.partner().mounted("/shared", |at| {
+        let file = fs::OpenOptions::new().read(true).write(true).open(at.join("deep/b.dcm")).unwrap();
+        for (offset, piece) in [(65_530, &b"across a record"[..]), (10, b"early"), (299_990, b"over the old end")] {
+            file.write_all_at(piece, offset).unwrap();
+            let end = offset as usize + piece.len();
+            wanted.resize(wanted.len().max(end), 0);
+            wanted[offset as usize..end].copy_from_slice(piece);
+        }
+        drop(file);
+        assert!(fs::read(at.join("deep/b.dcm")).unwrap() == wanted, "what was written is read in the same mount");
+        fs::write(at.join("gone.dcm"), b"not for long").unwrap();
+        fs::remove_file(at.join("gone.dcm")).unwrap();
+    });
+    site.partner().sftp("get /shared/deep/b.dcm after").ok();
+    assert!(fs::read(site.work().join("after")).unwrap() == wanted, "what sshfs wrote is what others read");
+    let in_clear = site.state_contains(b"a study on a mounted folder");
+    assert!(in_clear.is_empty(), "on disk in the clear: {in_clear:?}");
+    site.partner().mounted("/radiology", |at| fs::write(at.join("dropped.dcm"), &bytes).unwrap());
+    site.recipient(RADIOLOGY).sftp("get /inbox/partner/dropped.dcm delivered").ok();
+    assert!(fs::read(site.work().join("delivered")).unwrap() == bytes);
+}
+
+#[test]
 fn psftp_does_everything() {
     if !have("psftp") || !have("puttygen") {
         return;

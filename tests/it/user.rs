@@ -165,6 +165,48 @@ impl<'a> User<'a> {
         run(command, b"")
     }
 
+    /// A script for asyncssh, in which `sftp` is an open client and `await` works.
+    pub fn asyncssh(&self, script: &str) -> Ran {
+        let whole = format!(
+            "import asyncio, asyncssh\n\
+             async def main():\n    \
+                 async with asyncssh.connect({host:?}, port={port}, username={user:?}, client_keys=[{key:?}], known_hosts={known_hosts:?}) as ssh:\n        \
+                     async with ssh.start_sftp_client() as sftp:\n            \
+                         {script}\n\
+             asyncio.run(main())\n",
+            known_hosts = self.site.place().known_hosts(),
+            host = self.host(),
+            port = self.port(),
+            user = self.name,
+            key = self.key(),
+        );
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-W", "ignore", "-c", &whole]).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// Mounts `path` with sshfs for as long as `work` runs on the mount point, and unmounts it: what was written is then
+    /// closed. Without caches, so that what is read is what the server says.
+    pub fn mounted(&self, path: &str, work: impl FnOnce(&Path)) {
+        let at = self.site.work().join(format!("mounted-{}", self.name));
+        std::fs::create_dir_all(&at).expect("a mount point");
+        let mut mount = Command::new("sshfs");
+        mount.arg(self.remote(path)).arg(&at).args(["-p", &self.port().to_string()]);
+        for option in ["cache=no", "BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"] {
+            mount.args(["-o", option]);
+        }
+        mount.arg("-o").arg(format!("UserKnownHostsFile={}", self.site.place().known_hosts().display()));
+        mount.arg("-o").arg(format!("IdentityFile={}", self.key().display()));
+        run(mount, b"").ok();
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&at)));
+        let mut unmount = Command::new("fusermount3");
+        unmount.arg("-u").arg(&at);
+        run(unmount, b"").ok();
+        if let Err(panic) = worked {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     /// A script for paramiko, in which `sftp` is an open client.
     pub fn paramiko(&self, script: &str) -> Ran {
         let whole = format!(
