@@ -45,6 +45,7 @@ impl Serve {
         let listeners = listeners(&settings)?;
         process::set_umask(0o077);
         process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
+        process::small_pages();
         log_to_stderr(&settings);
         let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
         let config = yard_config(&settings)?;

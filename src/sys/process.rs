@@ -51,6 +51,13 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
+/// Memory in pages of 4 KiB only, for this process and all that it forks. A session touches a few hundred KiB of an
+/// allocator's large area; in huge pages (2 MiB each, where the machine gives them unasked) an idle session took 4.5 MiB
+/// instead of 0.6. Old kernels that do not know the call give what they give.
+pub fn small_pages() {
+    let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
 /// At most `files` descriptors, for good: the hard limit comes down too.
 pub fn bound_descriptors(files: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
