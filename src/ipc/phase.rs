@@ -77,6 +77,11 @@ impl Request {
         }
     }
 
+    /// Whether it may come in this phase with so many descriptors; what may not ends the peer.
+    pub fn may_come(self, phase: Phase, descriptors: usize) -> bool {
+        self.allowed_in(phase) && descriptors == self.descriptors()
+    }
+
     /// How many descriptors must come with it; any other number ends the peer.
     pub fn descriptors(self) -> usize {
         if self == Self::Commit { COMMIT_DESCRIPTORS } else { 0 }
@@ -136,6 +141,18 @@ mod tests {
     fn only_a_commit_brings_a_descriptor() {
         for request in Request::ALL {
             assert_eq!(request.descriptors(), usize::from(request == Request::Commit), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_comes_in_its_phase_and_with_its_descriptors_or_not_at_all() {
+        for request in Request::ALL {
+            for phase in [Phase::Porch, Phase::Jail] {
+                for descriptors in 0..=super::super::DESCRIPTORS_MAX {
+                    let fits = request.allowed_in(phase) && request.descriptors() == descriptors;
+                    assert_eq!(request.may_come(phase, descriptors), fits, "{request:?} {phase:?} {descriptors}");
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Keeper, commit, describe, namespace, open, receipts, reload};
 use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
 use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
-use crate::ipc::phase::Request;
+use crate::ipc::phase::{Phase, Request};
 use crate::ipc::porch;
 use crate::ledger::{Batch, Event, Kind};
 use crate::names::{SessionId, UserName};
@@ -165,8 +165,8 @@ pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: 
             }
         };
         match word {
-            Ok(Some((request, descriptors))) if descriptors.len() != Request::from(&request).descriptors() => {
-                tracing::error!(pid, %address, "a stranger's session sent a descriptor and is ended");
+            Ok(Some((request, descriptors))) if !Request::from(&request).may_come(Phase::Porch, descriptors.len()) => {
+                tracing::error!(pid, %address, "a stranger's session sent what a porch may not, and is ended");
                 keeper.end_session(pid);
                 return;
             }
@@ -239,15 +239,17 @@ async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Clie
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return Ending::Gone };
         match socket.recv::<Ask>().await {
+            Ok(Some((Ask { request, .. }, descriptors)))
+                if !Request::from(&request).may_come(Phase::Jail, descriptors.len()) =>
+            {
+                tracing::error!(session = %client.session, user = %client.user, "a session sent what a jail may not, or other descriptors than its request has, and is ended");
+                keeper.end_session(pid);
+                return Ending::Broken(
+                    "a request out of its phase, or with descriptors that are not its own".to_owned(),
+                );
+            }
             Ok(Some((Ask { request: ToKeeper::Bye { sent, received }, .. }, _))) => {
                 return Ending::Bye { sent, received };
-            }
-            Ok(Some((Ask { request, .. }, descriptors)))
-                if descriptors.len() != Request::from(&request).descriptors() =>
-            {
-                tracing::error!(session = %client.session, user = %client.user, "a session sent other descriptors than its request has, and is ended");
-                keeper.end_session(pid);
-                return Ending::Broken("descriptors that do not belong to the request".to_owned());
             }
             Ok(Some((Ask { number, request }, descriptors))) => {
                 let (keeper, socket, client) = (Arc::clone(keeper), Arc::clone(socket), Arc::clone(client));
