@@ -67,6 +67,22 @@ impl Keeper {
             Err(e) => Err(gone(&e)),
         }
     }
+
+    /// A list, page by page: `question` is asked with where the page before ended, `take` shows a page and says where
+    /// it ends, `None` if it was the last.
+    pub fn pages(
+        &mut self,
+        question: impl Fn(Option<String>) -> ToKeeper,
+        mut take: impl FnMut(ToCommand) -> Result<Option<String>, Ending>,
+    ) -> Result<(), Ending> {
+        let mut after = None;
+        loop {
+            after = take(self.ask(&question(after))?)?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// The keeper answered another question than the one asked: two versions speak past each other.

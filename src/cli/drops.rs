@@ -33,21 +33,18 @@ impl Drops {
             ("FETCHED", Align::Right),
             ("PATH", Align::Left),
         ]);
-        let mut after = None;
-        loop {
-            match keeper.ask(&ToKeeper::Drops { user: self.user.clone(), after })? {
+        keeper.pages(
+            |after| ToKeeper::Drops { user: self.user.clone(), after },
+            |answer| match answer {
                 ToCommand::Drops { rows, next } => {
                     for row in rows {
                         if say.is_json() { say.json(&as_json(&row)) } else { table.row(cells(&row)) }
                     }
-                    match next {
-                        Some(next) => after = Some(next),
-                        None => break,
-                    }
+                    Ok(next)
                 }
-                answer => return Err(unexpected(&answer)),
-            }
-        }
+                answer => Err(unexpected(&answer)),
+            },
+        )?;
         if table.is_empty() {
             say.line("no drops")
         } else {

@@ -72,21 +72,18 @@ fn list(say: &Say, keeper: &mut Keeper, user: Option<UserName>) -> Result<(), En
         ("SHA-256", Align::Left),
         ("PATH", Align::Left),
     ]);
-    let mut after = None;
-    loop {
-        match keeper.ask(&ToKeeper::Receipts { user: user.clone(), after })? {
+    keeper.pages(
+        |after| ToKeeper::Receipts { user: user.clone(), after },
+        |answer| match answer {
             ToCommand::Receipts { rows, next } => {
                 for row in rows {
                     if say.is_json() { say.json(&as_json(&row)) } else { table.row(cells(&row)) }
                 }
-                match next {
-                    Some(next) => after = Some(next),
-                    None => break,
-                }
+                Ok(next)
             }
-            answer => return Err(unexpected(&answer)),
-        }
-    }
+            answer => Err(unexpected(&answer)),
+        },
+    )?;
     if table.is_empty() {
         say.line("no receipts")
     } else {

@@ -29,20 +29,17 @@ impl Sweep {
         let mut keeper = self.daemon.connect()?;
         let mut rows = Vec::new();
         let mut destroyed = 0;
-        let mut after = None;
-        loop {
-            match keeper.ask(&ToKeeper::Sweep { plan: self.plan, now: self.now, after })? {
+        keeper.pages(
+            |after| ToKeeper::Sweep { plan: self.plan, now: self.now, after },
+            |answer| match answer {
                 ToCommand::Sweep { rows: page, next, destroyed_keys } => {
                     rows.extend(page);
                     destroyed += destroyed_keys;
-                    match next {
-                        Some(next) => after = Some(next),
-                        None => break,
-                    }
+                    Ok(next)
                 }
-                answer => return Err(unexpected(&answer)),
-            }
-        }
+                answer => Err(unexpected(&answer)),
+            },
+        )?;
         if say.is_json() {
             let expired: Vec<_> = rows.iter().map(as_json).collect();
             say.json(&json!({ "plan": self.plan, "expired": expired, "destroyed_keys": destroyed }));
