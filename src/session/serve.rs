@@ -85,13 +85,14 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
         Err(_) => return 0,
     };
     let serving: Arc<Serving> = tokio::select! {
+        // A connection that ends drops its handler, the sender below, and says why in the same moment: the reason first.
+        biased;
         ended = &mut running => {
             if let Err(error) = ended {
                 stranger_left(peer, &error);
             }
             return 0;
         }
-        // The sender is the connection, which ends above when it is dropped.
         serving = admission.wait_for(Option::is_some) => match serving.ok().and_then(|serving| (*serving).clone()) {
             Some(serving) => serving,
             None => return 0,
