@@ -219,7 +219,7 @@ fn old_macs_are_offered_only_where_the_operator_says_so() {
     let offer = refused.split("Their offer: ").nth(1).unwrap().trim();
     assert!(offer.split(',').all(|mac| mac.contains("-etm@openssh.com")), "{offer}");
     // Each of them, however the end of the connection and of its handler fall together.
-    let attempts = 20;
+    let attempts = 100;
     for _ in 1..attempts {
         site.partner().ssh(&OLD, &["receipt", "/radiology/a.dcm"]).fails();
     }
