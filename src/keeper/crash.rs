@@ -15,6 +15,7 @@ pub const PLACES: &[&str] = &[
     "sweep-recorded",
     "sweep-key-destroyed",
     "sweep-key-recorded",
+    "removal-recorded",
 ];
 
 /// Dies here if a test asked for it.

@@ -31,6 +31,9 @@ use crate::clock::Time;
 use crate::names::{DropId, UserName, from_hex, hex};
 use crate::seal::{Envelope, FileKey, Head, Identity, JournalKey, Kem, Recipient, SealError, ShredKey};
 
+/// How the ending of a key file begins until the file has its name.
+const FRESH: &str = "new-";
+
 /// Milliseconds in one shred bucket: an hour.
 const BUCKET_MS: u64 = 3_600_000;
 
@@ -200,6 +203,26 @@ impl Keys {
         Ok((envelope.shred_wrap(head, bucket, &self.shred_key(bucket)?)?, made))
     }
 
+    /// Removes the key files that a crash left without their names: each is a second name of one that has its own, or of
+    /// one that was never used. At start, when nobody makes any.
+    pub fn remove_leftovers(&self) -> Result<(), KeyError> {
+        for sub in ["identities", "shred"] {
+            let dir = self.dir.join(sub);
+            let mut removed = false;
+            for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+                let path = entry.map_err(at(&dir))?.path();
+                if path.extension().is_some_and(|ending| ending.to_string_lossy().starts_with(FRESH)) {
+                    fs::remove_file(&path).map_err(at(&path))?;
+                    removed = true;
+                }
+            }
+            if removed {
+                sync_dir(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The buckets that still have a key.
     pub fn buckets(&self) -> Result<Vec<u64>, KeyError> {
         let dir = self.dir.join("shred");
@@ -293,7 +316,7 @@ impl Keys {
             .map_err(|_| KeyError::Unwrap { path: path.to_owned() })?;
         let mut tag = [0; 8];
         getrandom::fill(&mut tag).map_err(KeyError::Random)?;
-        let fresh = path.with_extension(format!("new-{}", hex(&tag)));
+        let fresh = path.with_extension(format!("{FRESH}{}", hex(&tag)));
         write_private(&fresh, &[&nonce[..], &sealed].concat())?;
         let linked = fs::hard_link(&fresh, path);
         fs::remove_file(&fresh).map_err(at(&fresh))?;

@@ -227,13 +227,15 @@ fn start(keeper: &Keeper, recoveries: &[Recovery]) -> Result<(), Refusal> {
     }
     std::fs::write(keeper.state.running_mark(), b"")?;
     keeper.ledger.commit(Batch { events, urgent: true, ..Batch::default() })?;
+    keeper.keys.remove_leftovers()?;
     let mended = recovery::mend(keeper, keeper.since)?;
-    if mended.finished + mended.taken_back + mended.discarded > 0 {
+    if mended.finished + mended.taken_back + mended.discarded + mended.removed > 0 {
         tracing::warn!(
             finished = mended.finished,
             taken_back = mended.taken_back,
             discarded = mended.discarded,
-            "uploads left by the last run were put in order"
+            removed = mended.removed,
+            "uploads and removals left by the last run were put in order"
         );
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::delivery::remove_if_there;
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking};
+use super::{Keeper, blocking, crash};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
 use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
@@ -47,7 +47,8 @@ pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualP
     keeper.record_event(event).await.map(|()| Answer::Done)
 }
 
-/// Recorded first, then done: a file that is gone without a word in the log is worse than a word too many after a crash.
+/// Recorded first, then done: a file that is gone without a word in the log is worse than a word too many. A crash between
+/// leaves a name that the log calls removed, and `recovery` finishes that.
 pub async fn remove(keeper: &Arc<Keeper>, client: &Arc<Client>, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::Remove { path: &path })?;
     // Before a turn is waited for: who asks for what is not there does not wait, and makes no lock of a name it invents.
@@ -66,6 +67,7 @@ pub async fn remove(keeper: &Arc<Keeper>, client: &Arc<Client>, path: VirtualPat
         }
     }
     keeper.record(Batch { events: vec![event], writes, urgent: true }).await?;
+    crash::point("removal-recorded");
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
     blocking(move || {
         let tree = worker.state.tree(&user)?;

@@ -5,6 +5,8 @@
 //! What lies in `.staging` is its user's to make as odd as a session likes: nothing there is waited for, and nothing there
 //! keeps the others, or the daemon, from going on.
 
+mod removals;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -33,6 +35,8 @@ pub struct Mended {
     pub taken_back: u32,
     /// Uploads nobody resumed in time.
     pub discarded: u32,
+    /// Names that the ledger knew as removed.
+    pub removed: u32,
 }
 
 /// Mends every tree. Runs before the gate opens: no session exists. Fails only if a commit could not be taken back: then
@@ -50,6 +54,7 @@ pub fn mend(keeper: &Keeper, now: Time) -> Result<Mended, Refusal> {
     for owner in &owners {
         settle_commits(keeper, owner).map_err(in_tree_of(owner))?;
     }
+    mended.removed = removals::finish(keeper)?;
     Ok(mended)
 }
 
@@ -72,6 +77,7 @@ fn take_back_commits(
 /// What is left in staging is finished, given back, or given up.
 fn mend_staging(keeper: &Keeper, owner: &UserName, now: Time, mended: &mut Mended) -> Result<(), Refusal> {
     let Some(staging) = open_in(keeper, owner, STAGING)? else { return Ok(()) };
+    remove_orphans(owner, staging.as_fd())?;
     each_part(owner, staging.as_fd(), |part, staged| {
         if staged.is_known(keeper)? {
             remove_upload(staging.as_fd(), part)?;
@@ -92,6 +98,28 @@ fn mend_staging(keeper: &Keeper, owner: &UserName, now: Time, mended: &mut Mende
         mended.discarded += discard_if_stale(keeper, owner, staging.as_fd(), part, staged, now)?;
         Ok(())
     })
+}
+
+/// What stands beside a `.part` is of no use without it, and a journal that never got its name is of none at all.
+fn remove_orphans(owner: &UserName, staging: BorrowedFd<'_>) -> Result<(), Refusal> {
+    for entry in files::list(staging)? {
+        let entry = entry?;
+        let name = OsString::from_vec(entry.name);
+        let path = Path::new(&name);
+        let orphan = match path.extension() {
+            Some(ending) if ending == "tmp" => true,
+            Some(ending) if ending == "jrn" => {
+                let part = files::facts_at(staging, path.with_extension("part").as_os_str());
+                part.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+            }
+            _ => false,
+        };
+        if orphan && files::facts_at(staging, &name).is_ok_and(|facts| facts.kind == FileKind::File) {
+            tracing::info!(user = %owner, ?name, "a leftover in staging is removed");
+            remove_if_there(staging, &name)?;
+        }
+    }
+    Ok(())
 }
 
 fn settle_commits(keeper: &Keeper, owner: &UserName) -> Result<(), Refusal> {

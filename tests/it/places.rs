@@ -1,4 +1,4 @@
-//! The keeper dies at each named place of a commit and of a sweep (`keeper::crash`, in debug builds): what the restart
+//! The keeper dies at each named place of a commit, of a sweep and of a removal (`keeper::crash`, in debug builds): what the restart
 //! finds is either as it was before, or done, never something between; and whoever was refused an OK can go on.
 
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sealdrop::cli::demo::place::RADIOLOGY;
 
 use crate::site::{Site, content, everything_below};
+use crate::user::User;
 
 /// Places of a commit, in order; from `RECORDED` on, the drop is in the ledger and stands.
 const COMMIT: [&str; 7] = [
@@ -22,11 +23,13 @@ const RECORDED: usize = 5;
 const SWEEP: [&str; 5] =
     ["sweep-begun", "sweep-unlinked", "sweep-recorded", "sweep-key-destroyed", "sweep-key-recorded"];
 
+const REMOVAL: [&str; 1] = ["removal-recorded"];
+
 const MARKER: &str = "MARKER^PLACES^1984";
 
 #[test]
 fn every_place_is_tried() {
-    let all: Vec<&str> = COMMIT.iter().chain(&SWEEP).copied().collect();
+    let all: Vec<&str> = COMMIT.iter().chain(&SWEEP).chain(&REMOVAL).copied().collect();
     assert_eq!(all, sealdrop::keeper::crash::PLACES);
 }
 
@@ -158,6 +161,33 @@ fn a_crash_in_a_sweep(place: &str) {
     assert_tidy(&site, place, 0);
 }
 
+fn a_crash_in_a_removal(place: &str) {
+    let mut site = Site::new();
+    let local = site.file("old", &old());
+    for name in ["/radiology/gone.dcm", "/radiology/other.dcm", "/shared/gone.bin"] {
+        site.partner().put(&local, name);
+    }
+    let removals =
+        [("partner", "/radiology/gone.dcm"), ("partner", "/shared/gone.bin"), (RADIOLOGY, "/inbox/partner/other.dcm")];
+    for (user, path) in removals {
+        let user = if user == RADIOLOGY { site.recipient(RADIOLOGY) } else { site.partner() };
+        let (name, words) = (user.name, format!("rm {path}"));
+        site.crash_at(place);
+        User::new(&site, name).sftp(words).fails();
+        assert!(!site.wait_for_end().success(), "{place}");
+        assert!(site.on_disk(name, path).exists(), "{place}: {path} was removed in the log only");
+        site.start().expect("the daemon starts after a crash");
+        assert!(!site.on_disk(name, path).exists(), "{place}: {path}");
+        assert_eq!(site.events_of("removed", path).len(), 1, "{place}: {path} is removed once in the log");
+    }
+    // A name that was given again is another file.
+    site.partner().put(&local, "/radiology/gone.dcm");
+    site.restart();
+    assert_eq!(site.partner().list("/radiology"), ["gone.dcm", "other.dcm"]);
+    assert_eq!(site.recipient(RADIOLOGY).delivered(), ["gone.dcm", "gone.dcm.~1~"]);
+    assert_tidy(&site, place, 0);
+}
+
 /// One test a place: each says where it was.
 macro_rules! tests {
     ($run:ident: $($name:ident => $place:literal,)*) => { $(
@@ -184,4 +214,8 @@ tests! { a_crash_in_a_sweep:
     a_crash_when_the_expiries_were_recorded => "sweep-recorded",
     a_crash_when_a_shred_key_was_destroyed => "sweep-key-destroyed",
     a_crash_when_that_destruction_was_recorded => "sweep-key-recorded",
+}
+
+tests! { a_crash_in_a_removal:
+    a_crash_when_a_removal_was_recorded => "removal-recorded",
 }

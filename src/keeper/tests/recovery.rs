@@ -144,3 +144,31 @@ async fn a_drop_that_a_crash_left_under_another_name_expires_all_the_same() {
     assert_eq!(place.names("partner", "/lab/deep"), [""; 0]);
     assert!(!place.on_disk("partner", "/lab/deep").join(OsStr::new("b.dcm")).exists());
 }
+
+#[tokio::test]
+async fn what_a_crash_left_beside_an_upload_goes_with_the_next_start() {
+    let place = Place::new();
+    let staging = place.staged("partner", "/lab/a.dcm", b"one").await;
+    let stem = staging.part.file_stem().unwrap().to_str().unwrap().to_owned();
+    let beside = place.on_disk("partner", ".staging");
+    for name in ["gone.jrn", "gone.tmp", &format!("{stem}.tmp"), &format!("{stem}.jrn")] {
+        fs::write(beside.join(name), b"x").unwrap();
+    }
+    let place = place.restart().await;
+    assert_eq!(place.names("partner", ".staging"), [format!("{stem}.jrn"), format!("{stem}.part")]);
+}
+
+#[tokio::test]
+async fn key_files_without_their_names_go_and_the_others_stay() {
+    let place = Place::new();
+    place.put("partner", "/lab/a.dcm", b"one").await;
+    let keys = place.dir.path().join("state/keys");
+    let shred = fs::read_dir(keys.join("shred")).unwrap().next().unwrap().unwrap().path();
+    fs::hard_link(&shred, shred.with_extension("new-00")).unwrap();
+    fs::write(keys.join("identities/archive.new-01"), b"x").unwrap();
+    place.keeper().keys.remove_leftovers().unwrap();
+    assert!(shred.exists() && keys.join("identities/archive").exists());
+    assert!(!shred.with_extension("new-00").exists());
+    assert!(!keys.join("identities/archive.new-01").exists());
+    place.opens("archive", "/inbox/partner/a.dcm").await.unwrap();
+}
