@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::desk::Client;
+use super::desk::{Client, Refusals};
 use super::sessions::Place;
 use super::{Keeper, blocking};
 use crate::clock;
@@ -147,7 +147,7 @@ async fn admit(
         tracing::error!(user = %user.name, why = e.why, "a login is not in the ledger, so it is refused");
         return refuse_with();
     }
-    let client = Client { user: user.name.clone(), session, key, address, since };
+    let client = Client { user: user.name.clone(), session, key, address, since, refusals: Refusals::default() };
     let admission = Admission {
         user: user.name.clone(),
         session,

@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -28,6 +30,14 @@ const REQUESTS_AT_ONCE: usize = 16;
 /// Bytes of what a session says in words of its own; its longest sentences have 100.
 const WORDS_MAX: usize = 256;
 
+/// Refused requests of one session that are answered at once. Each is an entry in the ledger for years, and a client that
+/// is refused so often is a program that will not stop by itself: from then on it waits.
+const REFUSALS_AT_ONCE: u32 = 256;
+
+/// How long each further one waits, one after the other: what the ledger grows by is bounded by time, and nothing goes
+/// unrecorded.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
 /// An admitted session, as the parts of the keeper know it.
 pub struct Client {
     pub user: UserName,
@@ -36,6 +46,24 @@ pub struct Client {
     pub key: Option<String>,
     pub address: IpAddr,
     pub since: Time,
+    pub refusals: Refusals,
+}
+
+/// How often a session was refused.
+#[derive(Default)]
+pub struct Refusals {
+    count: AtomicU32,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Refusals {
+    /// Counts one that was recorded, and waits if there were too many.
+    async fn pace(&self) {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= REFUSALS_AT_ONCE {
+            let _turn = self.turn.lock().await;
+            tokio::time::sleep(REFUSAL_PAUSE).await;
+        }
+    }
 }
 
 /// Why a request was not done: what the client is told, and what the log is told.
@@ -274,6 +302,8 @@ async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Clie
 /// Does one request. What is refused is in the ledger before the client hears of it.
 async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, descriptors: Vec<OwnedFd>) -> Answer {
     let (kind, path) = subject(&request);
+    // Clients look for receipts that are not there yet, some of them all day; that is no refusal.
+    let looks = matches!(request, ToKeeper::Receipts { .. });
     let done = match request {
         ToKeeper::Stage { path, from, exclusive } => commit::stage(keeper, client, path, from, exclusive).await,
         ToKeeper::Commit(request) => commit::commit(keeper, client, *request, descriptors).await,
@@ -297,13 +327,16 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
         ToKeeper::Refused { what, path } => {
             let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(bounded(what));
-            keeper.record_event(event).await.map(|()| Answer::Done)
+            let recorded = keeper.record_event(event).await;
+            client.refusals.pace().await;
+            recorded.map(|()| Answer::Done)
         }
         // Ends the conversation; `jail` never passes it on.
         ToKeeper::Bye { .. } => Ok(Answer::Done),
     };
     match done {
         Ok(answer) => answer,
+        Err(refusal) if looks && refusal.status == Status::NoSuchFile => sorry(&refusal),
         Err(refusal) => refuse(keeper, client, kind, path, refusal).await,
     }
 }
@@ -316,17 +349,21 @@ fn bounded(words: String) -> String {
 async fn refuse(keeper: &Keeper, client: &Client, kind: Kind, path: Option<VirtualPath>, refusal: Refusal) -> Answer {
     let event = keeper.event(client, kind, path.as_ref());
     let event = match refusal.fault {
-        Fault::Rule => event.refused(refusal.why),
+        Fault::Rule => event.refused(&*refusal.why),
         Fault::Machine => {
             tracing::error!(session = %client.session, user = %client.user, path = ?path, why = refusal.why, "a request failed");
-            event.failed(refusal.why)
+            event.failed(&*refusal.why)
         }
     };
-    let sorry = Answer::Sorry { status: refusal.status, say: refusal.say.to_owned() };
     if let Err(e) = keeper.record_event(event).await {
         tracing::error!(session = %client.session, why = e.why, "a refusal is not in the ledger");
     }
-    sorry
+    client.refusals.pace().await;
+    sorry(&refusal)
+}
+
+fn sorry(refusal: &Refusal) -> Answer {
+    Answer::Sorry { status: refusal.status, say: refusal.say.to_owned() }
 }
 
 /// What a refusal of this request is filed under.

@@ -17,6 +17,7 @@ const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const READ: u8 = 5;
 const WRITE: u8 = 6;
+const REMOVE: u8 = 13;
 
 /// What a session may use at the most when its client sends requests and reads no reply; docs/sftp.md has the same.
 const FLOODED_KIB: u64 = 128 * 1024;
@@ -105,6 +106,8 @@ fn a_packet_that_breaks_the_format_ends_the_connection_and_is_in_the_log() {
         wire.send(bytes).unwrap();
         let said = wire.end();
         assert!(said.contains("disconnect"), "{bytes:?}: {said}");
+        // The client is told first: what it sent is no secret to it.
+        site.wait_for_event("operation-refused", n + 1);
         let reported = site.refusals("");
         assert_eq!(reported.len(), n + 1, "{bytes:?}: {reported:?}");
         assert!(reported[n].to_string().contains("an SFTP stream that breaks the protocol"), "{}", reported[n]);
@@ -132,6 +135,20 @@ fn huge_offsets_are_refused_and_nothing_comes_of_them() {
         let read = [&held[..], &offset.to_be_bytes(), &u32::MAX.to_be_bytes()].concat();
         assert_eq!(status(wire.ask(READ, &read)), 1, "the end, {offset}");
     }
+}
+
+/// Each refusal is an entry for years: a program that is refused without end fills the ledger slowly.
+#[test]
+fn who_is_refused_without_end_waits_and_is_recorded_all_the_same() {
+    let site = Site::new();
+    let mut wire = Wire::open(site.partner());
+    let asked = 256 + 10;
+    let begun = Instant::now();
+    for n in 0..asked {
+        assert_eq!(status(wire.ask(REMOVE, &string(format!("/radiology/{n}").as_bytes()))), 2);
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the last ten waited a tenth of a second each");
+    assert_eq!(site.refusals("").len(), asked);
 }
 
 /// The most memory a process has used, in KiB; `None` when it is gone.

@@ -94,3 +94,15 @@ fn looking_at_a_receipt_is_not_reading_it() {
     site.partner().sftp("ls /receipts/radiology/b.dcm.receipt").fails();
     site.partner().sftp("cd /receipts/radiology/a.dcm.receipt").fails();
 }
+
+#[test]
+fn looking_for_a_receipt_that_is_not_there_yet_is_no_refusal() {
+    let site = Site::new();
+    let before = site.events().len();
+    for _ in 0..5 {
+        site.partner().sftp("ls /receipts/radiology/a.dcm.receipt").fails();
+    }
+    // Logins and logouts, and nothing else.
+    assert!(site.refusals("").is_empty());
+    assert!(site.events()[before..].iter().all(|event| event["kind"].as_str().unwrap().starts_with("logged-")));
+}

@@ -112,6 +112,7 @@ impl Place {
             key: None,
             address: [127, 0, 0, 1].into(),
             since: clock::now(),
+            refusals: Default::default(),
         })
     }
 
