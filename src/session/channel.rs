@@ -91,6 +91,8 @@ pub struct Sftp {
     client: String,
     /// Told whenever a task of this channel has finished.
     rest: tokio::sync::Notify,
+    /// Told whenever an upload of this channel has been closed; the request at the head of the lane may wait for one.
+    closed: tokio::sync::Notify,
     /// Bytes of replies handed over since the client last had room for them.
     piled: AtomicU64,
     state: Mutex<State>,
@@ -106,8 +108,8 @@ struct State {
     next_handle: u32,
     lane: VecDeque<(u32, Operation)>,
     lane_busy: bool,
-    /// Uploads being committed.
-    closing: u32,
+    /// Where uploads are being committed.
+    closing: Vec<VirtualPath>,
     deferred: VecDeque<Deferred>,
     pumping: bool,
     ended: bool,
@@ -207,6 +209,7 @@ impl Sftp {
             outlet,
             client,
             rest: tokio::sync::Notify::new(),
+            closed: tokio::sync::Notify::new(),
             piled: AtomicU64::new(0),
             state: Mutex::default(),
         })
@@ -293,7 +296,7 @@ impl State {
     }
 
     fn lane_is_free(&self) -> bool {
-        !self.lane_busy && self.lane.is_empty() && self.closing == 0
+        !self.lane_busy && self.lane.is_empty() && self.closing.is_empty()
     }
 
     fn uploading(&mut self, path: &VirtualPath) -> Option<&mut Upload> {
@@ -320,7 +323,7 @@ impl State {
 
     /// Begins the next request of the lane when its turn has come.
     fn start(&mut self, sftp: &Arc<Sftp>) {
-        if self.lane_busy || self.closing > 0 || self.ended {
+        if self.lane_busy || !self.closing.is_empty() || self.ended {
             return;
         }
         let Some((id, operation)) = self.lane.pop_front() else { return };

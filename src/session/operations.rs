@@ -47,6 +47,17 @@ pub enum Operation {
     CheckFile { path: VirtualPath, query: Query },
 }
 
+impl Operation {
+    /// The names whose file it reads, replaces or takes away: each must have been closed first.
+    fn names(&self) -> [Option<&VirtualPath>; 2] {
+        match self {
+            Self::Open { path, .. } | Self::Remove { path } => [Some(path), None],
+            Self::Rename { from, to, .. } => [Some(from), Some(to)],
+            _ => [None, None],
+        }
+    }
+}
+
 /// Whether even looking at `path` needs the keeper.
 pub fn needs_keeper(tree: &Tree, path: &VirtualPath) -> bool {
     matches!(tree.place(path), Place::Receipts(below) if !below.is_root())
@@ -56,6 +67,9 @@ pub fn needs_keeper(tree: &Tree, path: &VirtualPath) -> bool {
 pub async fn perform(sftp: &Arc<Sftp>, id: u32, operation: Operation, out: &mut Vec<u8>) -> Outcome<()> {
     let shared = &sftp.shared;
     let (tree, keeper) = (&shared.tree, &shared.keeper);
+    for name in operation.names().into_iter().flatten() {
+        sftp.let_close(name).await;
+    }
     match operation {
         Operation::Open { path, flags } => {
             if !may_open(keeper) {

@@ -67,14 +67,19 @@ impl Sftp {
         self.shared.handles_open.fetch_sub(1, Ordering::Relaxed);
         match slot.file {
             Open::Upload(upload) => {
-                state.closing += 1;
+                let path = upload.path.clone();
+                state.closing.push(path.clone());
                 let sftp = Arc::clone(self);
                 tokio::spawn(async move {
                     let done = operations::close_upload(&sftp.shared, *upload).await;
                     // The reply is on its way before the next request of the lane begins.
                     sftp.answer(id, done, |out, ()| ok(out, id)).await;
                     let mut state = lock(&sftp.state);
-                    state.closing -= 1;
+                    // One of them, if there are two.
+                    if let Some(at) = state.closing.iter().position(|closing| *closing == path) {
+                        state.closing.swap_remove(at);
+                    }
+                    sftp.closed.notify_one();
                     state.start(&sftp);
                     sftp.rest.notify_one();
                 });

@@ -2,6 +2,7 @@
 //! that is still open then is kept for resuming, never committed.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Open, Sftp, Shared, Slot, lock};
 use crate::ipc::jail::{Abandon, ToKeeper};
@@ -9,6 +10,9 @@ use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, Outcome, TOO_MANY_HANDLES};
 use crate::sftp;
 use crate::vpath::VirtualPath;
+
+/// How long a request waits for the CLOSE of the file it names. It is on its way, or the client will not send it.
+const LATE_CLOSE: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Room for one more handle, before anything is asked for it. Given back by [`Shared::unreserve`] or CLOSE.
@@ -100,7 +104,25 @@ impl Sftp {
 
     pub fn has_open_handles(&self) -> bool {
         let state = lock(&self.state);
-        !state.handles.is_empty() || state.closing > 0 || state.lane_busy
+        !state.handles.is_empty() || !state.closing.is_empty() || state.lane_busy
+    }
+
+    /// Lets an upload to `path` through this channel be closed and committed first. The kernel tells sshfs of a close when
+    /// it likes, so that what a program does next (open the file again, rename or remove it) can come before the CLOSE. A
+    /// client that does not mean to close gets the answer it would have got, a little later.
+    pub async fn let_close(&self, path: &VirtualPath) {
+        let closed = async {
+            while self.is_being_written(path) {
+                self.closed.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(LATE_CLOSE, closed).await;
+    }
+
+    /// Open for writing, or on its way from its CLOSE to its commit.
+    fn is_being_written(&self, path: &VirtualPath) -> bool {
+        let mut state = lock(&self.state);
+        !state.ended && (state.uploading(path).is_some() || state.closing.contains(path))
     }
 
     /// Waits for what was asked before the client said it would ask no more.

@@ -1,7 +1,7 @@
 //! Uploads through a channel: delivered, refused, cut off, continued, parked.
 
-use super::{APPEND, CREAT, EXCL, TRUNC, WRITE, on_runtime};
-use crate::session::testing::{Site, pattern};
+use super::{APPEND, CREAT, EXCL, READ, TRUNC, WRITE, on_runtime};
+use crate::session::testing::{Client, Site, pattern};
 use crate::sftp::wire::Write as _;
 
 #[test]
@@ -60,6 +60,51 @@ fn a_lost_connection_never_delivers_and_the_next_one_continues() {
         assert_eq!(second.close(&handle).await.0, 0);
         assert_eq!(site.content("drop/a"), data);
         assert_eq!(site.staged_files(), 0);
+    });
+}
+
+/// sshfs closes when the kernel says so, which may be after a program has gone on with the file.
+#[test]
+fn what_comes_before_the_close_of_the_file_it_names_waits_for_it() {
+    on_runtime(|| async {
+        let site = Site::new();
+        let data = pattern(7, 100_000);
+        let mut client = site.client();
+        let half_closed = async |client: &mut Client, kind: u8, fill: &dyn Fn(&mut Vec<u8>)| {
+            let handle = client.open("/shared/a", WRITE | CREAT | TRUNC).await.unwrap();
+            client.write(&handle, 0, &data).await;
+            let early = client.send(kind, fill);
+            let late = client.send(4, |p| p.put_string(&handle));
+            assert_eq!(client.status(late).await.0, 0);
+            early
+        };
+        let early = half_closed(&mut client, 3, &|p| {
+            p.put_string(b"/shared/a");
+            p.put_u32(READ);
+            p.put_u32(0);
+        })
+        .await;
+        let handle = client.handle(early).await.unwrap();
+        assert_eq!(client.read(&handle, 0, 100).await.unwrap(), data[..100]);
+        client.close(&handle).await;
+        let early = half_closed(&mut client, 18, &|p| {
+            p.put_string(b"/shared/a");
+            p.put_string(b"/shared/b");
+        })
+        .await;
+        assert_eq!(client.status(early).await.0, 0);
+        assert_eq!(site.content("shared/b"), data);
+        let early = half_closed(&mut client, 13, &|p| p.put_string(b"/shared/a")).await;
+        assert_eq!(client.status(early).await.0, 0);
+        assert!(!site.dir.path().join("shared/a").exists());
+        assert_eq!(site.staged_files(), 0);
+        // Who does not close is told after a while what it would have been told at once.
+        let _held = client.open("/shared/a", WRITE | CREAT | TRUNC).await.unwrap();
+        let refused = client.ask(18, |p| {
+            p.put_string(b"/shared/a");
+            p.put_string(b"/shared/c");
+        });
+        assert_eq!(refused.await.1, "this file is still being written");
     });
 }
 
