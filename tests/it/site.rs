@@ -273,6 +273,14 @@ impl Site {
         children(gate)
     }
 
+    /// Waits until these sessions have ended.
+    pub fn wait_for_end_of(&self, sessions: &[u64]) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while self.sessions().iter().any(|session| sessions.contains(session)) {
+            assert!(std::time::Instant::now() < deadline, "a session is still there after a minute");
+        }
+    }
+
     /// `kill -9` of every session.
     pub fn kill_sessions(&self) {
         let sessions = self.sessions();
