@@ -89,6 +89,7 @@ fn a_user_who_was_removed_is_cut_off_and_no_other() {
     site.partner().sftp("ls").fails();
     assert_eq!(other.ask(STAT, &string(b"/inbox")).0, 105, "others stay");
     assert!(site.recipient(RADIOLOGY).delivered().is_empty());
+    site.wait_for_event("revoked", 1);
     assert_eq!(site.events_of("revoked", "").len(), 1);
 }
 
