@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::delivery::remove_if_there;
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking};
+use super::{Keeper, blocking, versions};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
-use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
+use crate::ledger::{Batch, DropKind, DropRecord, DropState, Earlier, Kind, Write};
 use crate::names::UserName;
 use crate::policy::{self, Operation};
 use crate::sys::files::{self, Kind as FileKind};
@@ -124,7 +124,7 @@ pub async fn rename(
     event.to = Some(to.clone());
     let at = event.at;
     let (worker, asker) = (Arc::clone(keeper), Arc::clone(client));
-    let (drop, writes, moves) = blocking(move || {
+    let (drop, earlier, writes, moves) = blocking(move || {
         let tree = worker.state.tree(&asker.user)?;
         // What policy says first: a path outside the view must not be told apart from one that is not there.
         let kind = files::facts_beneath(tree.as_fd(), from.relative()).map(|facts| facts.kind);
@@ -156,10 +156,19 @@ pub async fn rename(
         if let Some(record) = record.as_ref().filter(|record| record.kind == DropKind::Drop) {
             follow(&worker, record, &to, &mut writes, &mut moves);
         }
-        Ok((record.map(|record| record.drop), writes, moves))
+        // A client whose temp names policy does not know renames what is delivered already; what it removed there before is
+        // the older version.
+        let newer = record.as_ref().filter(|record| record.kind == DropKind::Drop && record.superseded.is_none());
+        let older = newer.map(|_| versions::older(&worker, user, &to, at)).transpose()?.flatten();
+        if let (Some(newer), Some(older)) = (newer, &older) {
+            writes.push(Write::Superseded { drop: older.drop, by: newer.receipt, at });
+        }
+        let earlier = older.map(|older| Earlier::Replaces(older.receipt));
+        Ok((record.map(|record| record.drop), earlier, writes, moves))
     })
     .await?;
     event.drop = drop;
+    event.earlier = earlier;
     let recorded = keeper.record(Batch { events: vec![event], writes, urgent: true }).await;
     blocking(move || match recorded {
         Ok(_) => moves.iter().try_for_each(Move::settle).map_err(Refusal::from),
