@@ -7,6 +7,7 @@ mod listing;
 mod lives;
 mod months;
 mod tamper;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
