@@ -243,13 +243,52 @@ fn a_rename_to_where_a_file_was_removed_is_a_newer_version() {
     assert_eq!(site.events_of("renamed", "")[0]["replaces"], old["id"]);
     let said = site.partner().ssh(&["-T"], &["receipt", "/radiology/a-1f3e.dcm"]).ok();
     assert!(said.contains(new["id"].as_str().unwrap()));
-    assert!(inbox(&site).iter().any(|(_, bytes)| *bytes == first()) && inbox(&site).len() == 2);
-    // And back: the older one is the newest again, and nothing is said twice.
+    assert!(inbox(&site) == [named("a.dcm", second()), named("a.dcm.~1~", first())]);
     site.partner().sftp(format!("rename {PATH} /radiology/other.dcm")).ok();
     site.partner().put(&site.file("third", b"third"), PATH);
     assert_eq!(receipts(&site)[2]["replaces"], Value::Null);
     let said = site.partner().ssh(&["-T"], &["receipt", "/radiology/other.dcm"]).ok();
     assert!(said.contains(new["id"].as_str().unwrap()), "by the name it has now: {said}");
+}
+
+#[test]
+fn a_rename_over_a_delivered_file_is_a_newer_version() {
+    let site = Site::new();
+    site.partner().put(&site.file("first", &first()), PATH);
+    site.partner().put(&site.file("second", &second()), "/radiology/a.dcm.uploading");
+    site.partner().sftp(format!("rename -l /radiology/a.dcm.uploading {PATH}")).fails();
+    site.partner().sftp(format!("rename /radiology/a.dcm.uploading {PATH}")).ok();
+    assert!(inbox(&site) == [named("a.dcm", second()), named("a.dcm.~1~", first())]);
+    assert_eq!(site.partner().list("/radiology"), ["a.dcm", "a.dcm.~1~"]);
+    let [old, new] = &receipts(&site)[..] else { panic!("two receipts") };
+    assert_eq!(old["superseded_by"], new["id"]);
+    // Back again: neither is superseded by what it has superseded, and what was read keeps the name it was read under.
+    site.partner().sftp(format!("rename {PATH}.~1~ {PATH}")).ok();
+    assert!(inbox(&site) == [named("a.dcm", second()), named("a.dcm.~1~", first())]);
+    assert_eq!(receipts(&site), [old.clone(), new.clone()]);
+    site.partner().put(&site.file("third", b"third"), PATH);
+    site.partner().put(&site.file("third", b"third"), PATH);
+    assert_eq!(site.events_of("upload-duplicate", PATH).len(), 1);
+    assert_eq!(receipts(&site)[2]["replaces"], Value::Null, "what stood there is superseded already");
+    change_policy(&site, "path = \"/radiology\"", "path = \"/radiology\"\noverwrite = \"refuse\"");
+    site.partner().sftp(format!("rename /radiology/a.dcm.~2~ {PATH}")).fails();
+    site.age();
+    assert!(site.partner().list("/radiology").is_empty() && site.recipient(RADIOLOGY).delivered().is_empty());
+}
+
+#[test]
+fn a_rename_to_the_name_it_has_changes_nothing() {
+    let site = Site::new();
+    let local = site.file("first", &first());
+    for path in [PATH, "/shared/a.bin"] {
+        site.partner().put(&local, path);
+        let before = site.snapshot("jails");
+        site.partner().sftp(format!("rename {path} {path}")).ok();
+        site.partner().sftp(format!("rename -l {path} {path}")).fails();
+        assert!(site.snapshot("jails") == before, "{path}");
+    }
+    assert_eq!(site.partner().get("/shared/a.bin"), first());
+    assert!(site.ask(&["drops"]).iter().all(|drop| drop["state"] == "live"));
 }
 
 #[test]
