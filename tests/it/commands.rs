@@ -81,6 +81,8 @@ fn json_has_the_documented_keys() {
     assert_eq!(drops[0]["picked_up"], 0);
     assert_eq!(site.ask(&["drops", "--user", "lab"]).len(), 0);
     site.recipient("radiology").get("/inbox/partner/a.dcm");
+    // A client does not wait until the end of its download is recorded.
+    site.wait_for_event("download-ended", 1);
     assert_eq!(site.ask(&["drops"])[0]["picked_up"], 1);
 }
 
