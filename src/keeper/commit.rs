@@ -111,7 +111,7 @@ pub async fn commit(
     let worker = Arc::clone(keeper);
     let ready = blocking(move || {
         let older = versions::older(&worker, &upload.user, &upload.request.path, upload.received)?;
-        if let Some(twin) = versions::twin(&worker, &upload, older.as_ref())? {
+        if let Some(twin) = versions::twin(&worker, &upload, older.as_ref()) {
             // What is there already takes no further room.
             return versions::repeat(&worker, &upload, part, twin).map(Ok);
         }

@@ -146,9 +146,9 @@ pub async fn rename(
         let user = &asker.user;
         let (mut writes, mut moves) = (Vec::new(), Vec::new());
         let record = if folder { None } else { worker.ledger.drop_at(user, &from)? };
-        // A client whose temp names policy does not know renames what is delivered already; what it removed there before is
-        // the older version.
-        let newer = record.as_ref().filter(|record| record.kind == DropKind::Drop && record.superseded.is_none());
+        // A client whose temp names policy does not know renames what is delivered already; what stands there, or what it
+        // removed there before, is the older version.
+        let newer = record.as_ref().filter(|record| record.superseded.is_none());
         let older = newer.map(|_| versions::older(&worker, user, &to, at)).transpose()?.flatten();
         if let (Some(newer), Some(older)) = (newer, &older) {
             writes.push(Write::Superseded { drop: older.drop, by: newer.receipt, at });

@@ -49,7 +49,14 @@ pub struct Twin {
 }
 
 /// Whether `older` is what the upload would make, as everybody concerned has it. Whatever is in doubt is delivered.
-pub(super) fn twin(keeper: &Keeper, upload: &Upload, older: Option<&DropRecord>) -> Result<Option<Twin>, Refusal> {
+pub(super) fn twin(keeper: &Keeper, upload: &Upload, older: Option<&DropRecord>) -> Option<Twin> {
+    find_twin(keeper, upload, older).unwrap_or_else(|refusal| {
+        tracing::warn!(user = %upload.user, why = refusal.why, "whether an upload is a duplicate cannot be told: it is none");
+        None
+    })
+}
+
+fn find_twin(keeper: &Keeper, upload: &Upload, older: Option<&DropRecord>) -> Result<Option<Twin>, Refusal> {
     let (request, folder) = (&upload.request, &upload.folder);
     let Some(record) = older.filter(|older| {
         // A shared folder's owner means each save: it may be going back to what was.

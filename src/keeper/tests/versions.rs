@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::{Place, path};
 use crate::clock;
 use crate::keeper::delivery::{Existing, Names};
-use crate::keeper::{namespace, recovery};
+use crate::keeper::{expiry, namespace, recovery};
 use crate::names::DropId;
 
 /// A sender who is one of the recipients of what it sends.
@@ -127,4 +127,85 @@ async fn another_file_under_the_senders_name_is_kept() {
     place.put("partner", "/lab/a.dcm", b"one").await;
     assert_eq!(place.names("partner", "/lab"), ["a.dcm", "a.dcm.~1~"]);
     assert_eq!(events(&place, "upload-duplicate"), 0);
+}
+
+/// What the ledger says is where it says, nothing is there that it does not know, and nobody has lost what they did not
+/// remove.
+fn assert_agrees(place: &Place, delivered: &[DropId], removed: &[DropId], step: &str) {
+    let ledger = &place.keeper().ledger;
+    let is_there = |user: &str, at: &str, id: DropId| {
+        let file = File::open(place.on_disk(user, at)).unwrap_or_else(|e| panic!("{step}: {user} {at}: {e}"));
+        assert_eq!(expiry::drop_of(&file).unwrap(), Some(id), "{step}: {user} {at}");
+    };
+    let mut entries = (0, 0);
+    for id in delivered {
+        let record = ledger.drop_record(id).unwrap().unwrap();
+        if record.unlinked.is_none() {
+            is_there("partner", &record.path.to_string(), *id);
+            entries.0 += 1;
+        }
+        let [delivery] = &record.deliveries[..] else { panic!("{step}: one recipient") };
+        assert_eq!(delivery.unlinked.is_some(), removed.contains(id), "{step}");
+        if delivery.unlinked.is_none() {
+            is_there("radiology", &delivery.path.to_string(), *id);
+            entries.1 += 1;
+        }
+    }
+    let there = (place.names("partner", "/other").len(), place.names("radiology", "/inbox/partner").len());
+    assert_eq!(
+        there,
+        entries,
+        "{step}: {:?} {:?}",
+        place.names("partner", "/other"),
+        place.names("radiology", "/inbox/partner")
+    );
+    for user in ["partner", "radiology"] {
+        assert_eq!(place.names(user, ".commit"), [""; 0], "{step}");
+    }
+    // Of the receipts that are not superseded, each is for a drop of its own at a path of its own.
+    let mut standing: Vec<_> = delivered.iter().filter_map(|id| ledger.drop_record(id).unwrap()).collect();
+    standing.retain(|record| record.superseded.is_none() && record.unlinked.is_none());
+    let paths: std::collections::BTreeSet<_> = standing.iter().map(|record| record.path.clone()).collect();
+    assert_eq!(paths.len(), standing.len(), "{step}");
+}
+
+/// Whatever a sender and its recipient do in whatever order, with starts in between.
+#[tokio::test]
+async fn ledger_and_folders_agree_after_any_sequence() {
+    for seed in 0..8_u64 {
+        let mut place = Place::new();
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let (mut delivered, mut removed, mut log) = (Vec::new(), Vec::new(), String::new());
+        for _ in 0..40 {
+            let (what, one, two) = (draw(12), draw(2), draw(2));
+            let at = |n: u64| format!("/other/{}", ["a", "b"][n as usize]);
+            log.push_str(&format!(" {what}:{one}{two}"));
+            match what {
+                0..=4 => {
+                    let staging = place.put("partner", &at(one), ["x", "y"][two as usize].as_bytes()).await;
+                    delivered
+                        .extend(place.keeper().ledger.drop_record(&staging.drop).unwrap().map(|record| record.drop));
+                }
+                5 | 6 => drop(namespace::remove(place.keeper(), &place.client("partner"), path(&at(one))).await),
+                7 | 8 => {
+                    let client = place.client("partner");
+                    drop(namespace::rename(place.keeper(), &client, path(&at(one)), path(&at(two)), what == 7).await);
+                }
+                9 | 10 => {
+                    let at = path(&format!("/inbox/partner/{}", ["a", "b"][one as usize]));
+                    let there = place.keeper().ledger.drop_at(&"radiology".parse().unwrap(), &at).unwrap();
+                    if namespace::remove(place.keeper(), &place.client("radiology"), at).await.is_ok() {
+                        removed.extend(there.map(|record| record.drop));
+                    }
+                }
+                _ => place = place.restart().await,
+            }
+            assert_agrees(&place, &delivered, &removed, &format!("seed {seed}{log}"));
+        }
+        assert!(events(&place, "upload-duplicate") > 0 || seed > 0, "there are duplicates among them");
+    }
 }
