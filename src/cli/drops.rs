@@ -31,6 +31,7 @@ impl Drops {
             ("RECEIVED", Align::Left),
             ("EXPIRES", Align::Left),
             ("FETCHED", Align::Right),
+            ("SUPERSEDED", Align::Left),
             ("PATH", Align::Left),
         ]);
         keeper.pages(
@@ -54,7 +55,7 @@ impl Drops {
     }
 }
 
-fn cells(row: &DropRow) -> [String; 9] {
+fn cells(row: &DropRow) -> [String; 10] {
     [
         row.drop.to_string(),
         row.state.clone(),
@@ -64,6 +65,7 @@ fn cells(row: &DropRow) -> [String; 9] {
         row.received.to_string(),
         row.expires.map_or_else(|| "never".to_owned(), |at| at.to_string()),
         row.picked_up.to_string(),
+        row.superseded.map_or_else(|| "no".to_owned(), |(at, _)| at.to_string()),
         row.path.clone(),
     ]
 }
@@ -77,5 +79,7 @@ fn as_json(row: &DropRow) -> serde_json::Value {
         "drop": row.drop.to_string(), "state": row.state, "sender": row.sender, "recipients": row.recipients,
         "path": row.path, "size": row.size, "received": row.received.rfc3339(),
         "expires": row.expires.map(|at| at.rfc3339()), "picked_up": row.picked_up,
+        "superseded": row.superseded.map(|(at, _)| at.rfc3339()),
+        "superseded_by": row.superseded.map(|(_, by)| by.to_string()),
     })
 }

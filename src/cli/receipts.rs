@@ -70,6 +70,7 @@ fn list(say: &Say, keeper: &mut Keeper, user: Option<UserName>) -> Result<(), En
         ("SIZE", Align::Right),
         ("RECEIVED", Align::Left),
         ("SHA-256", Align::Left),
+        ("NOTE", Align::Left),
         ("PATH", Align::Left),
     ]);
     keeper.pages(
@@ -92,7 +93,7 @@ fn list(say: &Say, keeper: &mut Keeper, user: Option<UserName>) -> Result<(), En
     Ok(())
 }
 
-fn cells(row: &ReceiptRow) -> [String; 6] {
+fn cells(row: &ReceiptRow) -> [String; 7] {
     let digest: String = row.sha256.chars().take(DIGEST_SHOWN).collect();
     [
         row.id.to_string(),
@@ -100,8 +101,18 @@ fn cells(row: &ReceiptRow) -> [String; 6] {
         size(row.size),
         row.received.to_string(),
         digest + "…",
+        note(row).to_owned(),
         row.path.clone(),
     ]
+}
+
+/// What one has to know of it before all else; by which receipt and when is in `--json`.
+fn note(row: &ReceiptRow) -> &'static str {
+    match (row.superseded, row.duplicate) {
+        (Some(_), _) => "superseded",
+        (None, Some(_)) => "duplicate",
+        (None, None) => "",
+    }
 }
 
 /// Enough to recognise a file by; the whole digest is in the receipt and in `--json`.
@@ -111,5 +122,8 @@ fn as_json(row: &ReceiptRow) -> serde_json::Value {
     json!({
         "id": row.id.to_string(), "drop": row.drop.to_string(), "sender": row.sender, "path": row.path,
         "size": row.size, "sha256": row.sha256, "received": row.received.rfc3339(),
+        "replaces": row.replaces.map(|id| id.to_string()), "duplicate": row.duplicate.map(|id| id.to_string()),
+        "superseded": row.superseded.map(|(at, _)| at.rfc3339()),
+        "superseded_by": row.superseded.map(|(_, by)| by.to_string()),
     })
 }

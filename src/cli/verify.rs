@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
 use crate::clock;
-use crate::ledger::Receipt;
 use crate::ledger::receipt::{RECEIPT_NAMESPACE, signature_holds};
 use crate::ledger::signers::AllowedSigners;
+use crate::ledger::{Earlier, Receipt};
 use crate::names::Digest;
 
 /// A receipt and a signature are a few hundred bytes; an `allowed_signers` may be long.
@@ -69,6 +69,11 @@ impl Verify {
         if !names.is_empty() {
             writeln!(out, "  to {}", names.join(", "))?;
         }
+        match facts.earlier {
+            Some(Earlier::Replaces(receipt)) => writeln!(out, "  a newer version: it replaces receipt {receipt}")?,
+            Some(Earlier::Duplicate(receipt)) => writeln!(out, "  delivered before, by receipt {receipt}")?,
+            None => {}
+        }
         let expires = facts.expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
         writeln!(out, "  received {}, expires {expires}", facts.received)?;
         match &self.file {
@@ -91,6 +96,8 @@ impl Verify {
             "sender_key": facts.sender_key,
             "recipients": facts.recipients.iter().map(|one| one.user.as_str()).collect::<Vec<_>>(),
             "path": facts.path.to_string(),
+            "replaces": facts.earlier.and_then(Earlier::replaces).map(|id| id.to_string()),
+            "duplicate": facts.earlier.and_then(Earlier::duplicate).map(|id| id.to_string()),
             "received": facts.received.to_string(),
             "expires": facts.expires.map(|at| at.to_string()),
             "policy": facts.policy.to_string(),
@@ -197,6 +204,7 @@ mod tests {
             recipients: Vec::new(),
             folder: path.parent().unwrap(),
             path,
+            earlier: None,
             size: 7,
             sha256: Digest(Sha256::digest(b"content").into()),
             received: Time::from_unix_seconds(1_795_308_143),

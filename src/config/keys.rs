@@ -275,7 +275,7 @@ pub static FOLDER: Section = Section {
             "overwrite",
             Takes::Word(&["version", "refuse"]),
             "version",
-            "A second file of a name: a new version (what was delivered stays), or refused.",
+            "A second file of a name: a new version (what was delivered stays), or refused. With the same content it is a duplicate.",
         ),
         key("mtime", Takes::Word(&["client", "received"]), "client", "The modification time that listings show."),
         key(

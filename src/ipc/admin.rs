@@ -100,6 +100,8 @@ pub struct DropRow {
     pub received: Time,
     pub expires: Option<Time>,
     pub picked_up: u32,
+    /// Since when a newer version has its place with its sender, and by which receipt.
+    pub superseded: Option<(Time, ReceiptId)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,6 +113,9 @@ pub struct ReceiptRow {
     pub size: u64,
     pub sha256: String,
     pub received: Time,
+    pub replaces: Option<ReceiptId>,
+    pub duplicate: Option<ReceiptId>,
+    pub superseded: Option<(Time, ReceiptId)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -322,8 +322,17 @@ pub struct DropStatus {
     pub received: Time,
     pub expires: Option<Time>,
     pub standing: Standing,
+    /// A newer version took its place with its sender; what was delivered stays.
+    pub superseded: Option<Newer>,
     /// To its sender: every recipient. To a recipient: itself alone.
     pub deliveries: Vec<Pickups>,
+}
+
+/// Since when there is a newer version, and to the sender: by which receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newer {
+    pub at: Time,
+    pub by: Option<ReceiptId>,
 }
 
 /// Where a drop is in its life.

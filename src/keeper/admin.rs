@@ -7,7 +7,7 @@ use super::{Keeper, expiry, reload};
 use crate::clock::{self, Time};
 use crate::ipc::admin::{DropRow, ReceiptRow, Status, SweepRow, ToCommand, ToKeeper};
 use crate::ipc::channel::{AsyncSocket, Socket};
-use crate::ledger::{Batch, DropRecord, Event, Kind};
+use crate::ledger::{Batch, DropRecord, Earlier, Event, Kind, ReceiptRecord};
 use crate::names::UserName;
 use crate::sys::{files, process};
 
@@ -139,7 +139,7 @@ fn drops(keeper: &Keeper, user: Option<&UserName>, after: Option<&str>) -> Resul
         user.is_none_or(|user| record.sender == *user || record.deliveries.iter().any(|d| d.user == *user))
     };
     let rows = records.iter().filter(|r| concerns(r)).map(drop_row);
-    let (rows, cut) = page(rows, |row| row.path.len() + 40 * row.recipients.len() + 160);
+    let (rows, cut) = page(rows, |row| row.path.len() + 40 * row.recipients.len() + 190);
     let next = match (cut, full) {
         (true, _) => rows.last().map(|row| row.drop.to_string()),
         (false, true) => last,
@@ -159,6 +159,7 @@ fn drop_row(record: &DropRecord) -> DropRow {
         received: record.received,
         expires: record.expires,
         picked_up: record.deliveries.iter().map(|d| d.picked_up).sum(),
+        superseded: record.superseded.map(|newer| (newer.at, newer.by)),
     }
 }
 
@@ -168,25 +169,30 @@ fn receipts(keeper: &Keeper, user: Option<&UserName>, after: Option<&str>) -> Re
     let full = records.len() == PAGE;
     let last = records.last().map(|record| record.event.to_string());
     let rows = records.into_iter().filter(|r| user.is_none_or(|user| r.user == *user));
-    let (rows, cut) = page(rows, |row| row.path.as_bytes().len() * 4 + 240);
+    let (rows, cut) = page(rows, |row| row.path.as_bytes().len() * 4 + 340);
     let next = match (cut, full) {
         (true, _) => rows.last().map(|row| row.event.to_string()),
         (false, true) => last,
         (false, false) => None,
     };
-    let rows = rows
-        .into_iter()
-        .map(|record| ReceiptRow {
-            id: record.id,
-            drop: record.drop,
-            path: record.path.to_string(),
-            size: record.size,
-            sha256: record.sha256.to_string(),
-            received: record.at,
-            sender: record.user,
-        })
-        .collect();
+    let rows = rows.into_iter().map(|record| receipt_row(keeper, record)).collect::<Result<_, _>>()?;
     Ok(ToCommand::Receipts { rows, next })
+}
+
+fn receipt_row(keeper: &Keeper, record: ReceiptRecord) -> Result<ReceiptRow, String> {
+    let of = keeper.ledger.drop_record(&record.drop).map_err(|e| e.to_string())?;
+    Ok(ReceiptRow {
+        id: record.id,
+        drop: record.drop,
+        path: record.path.to_string(),
+        size: record.size,
+        sha256: record.sha256.to_string(),
+        received: record.at,
+        sender: record.user,
+        replaces: record.earlier.and_then(Earlier::replaces),
+        duplicate: record.earlier.and_then(Earlier::duplicate),
+        superseded: of.and_then(|of| of.superseded).map(|newer| (newer.at, newer.by)),
+    })
 }
 
 fn audit(keeper: &Keeper, from: u64) -> Result<ToCommand, String> {

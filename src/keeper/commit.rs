@@ -9,10 +9,12 @@ use super::delivery::{DeliveryError, Existing, Names};
 use super::desk::{Client, Refusal};
 use super::quota::{QuotaError, Reserved};
 use super::takeover::Part;
-use super::{Keeper, blocking, crash, keys, namespace};
+use super::{Keeper, blocking, crash, keys, namespace, versions};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
-use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Kind, ReceiptFacts, ReceiptRecipient, Write};
+use crate::ledger::{
+    Batch, Delivery, DropKind, DropRecord, DropState, Earlier, Kind, ReceiptFacts, ReceiptRecipient, Write,
+};
 use crate::names::{DropId, FileName, ReceiptId, UserName};
 use crate::policy::{self, Folder, Grant, Inbox, Operation, Place, Policy};
 use crate::seal::{Envelope, FileKey, Mode, Recipient};
@@ -108,10 +110,19 @@ pub async fn commit(
     };
     let worker = Arc::clone(keeper);
     let ready = blocking(move || {
+        let older = versions::older(&worker, &upload.user, &upload.request.path, upload.received)?;
+        if let Some(twin) = versions::twin(&worker, &upload, older.as_ref()) {
+            // What is there already takes no further room.
+            return versions::repeat(&worker, &upload, part, twin).map(Ok);
+        }
         let reserved = worker.quotas.reserve(&worker.ledger, &upload.user, &grant, upload.request.size)?;
-        upload.deliver(&worker, part, reserved)
+        upload.deliver(&worker, part, reserved, older.as_ref()).map(Err)
     })
     .await?;
+    let ready = match ready {
+        Ok(repeated) => return versions::record(keeper, client, repeated).await,
+        Err(ready) => ready,
+    };
 
     // 6. The ledger. A crash before this is durable: the names are taken back at the next start. After: it is committed.
     let receipt = ready.receipt;
@@ -206,16 +217,16 @@ pub async fn discard(
 }
 
 /// A commit on its way through the file system.
-struct Upload {
-    request: Commit,
+pub(super) struct Upload {
+    pub request: Commit,
     /// The path below the folder.
     below: VirtualPath,
-    folder: Arc<Folder>,
-    recipients: Vec<Addressee>,
-    received: Time,
-    user: UserName,
-    key: Option<String>,
-    policy: crate::names::Digest,
+    pub folder: Arc<Folder>,
+    pub recipients: Vec<Addressee>,
+    pub received: Time,
+    pub user: UserName,
+    pub key: Option<String>,
+    pub policy: crate::names::Digest,
 }
 
 /// A file with its names, not yet in the ledger.
@@ -242,11 +253,15 @@ struct Closed {
 }
 
 impl Upload {
-    fn deliver(self, keeper: &Keeper, file: OwnedFd, reserved: Reserved) -> Result<Ready, Refusal> {
+    fn deliver(
+        self,
+        keeper: &Keeper,
+        file: OwnedFd,
+        reserved: Reserved,
+        older: Option<&DropRecord>,
+    ) -> Result<Ready, Refusal> {
         let Commit { path, drop, size, sha256, mtime, opened_at, .. } = &self.request;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(Refusal::machine)?;
-        let receipt = ReceiptId(id);
+        let receipt = new_receipt()?;
 
         // 1. The file is the keeper's. A crash: the upload is as it was, owned by the keeper; recovery gives it back.
         let part = Part::take(keeper, &self.user, &self.request, file)?;
@@ -269,7 +284,8 @@ impl Upload {
                 return Err(e.into());
             }
         };
-        let mut displaced = Vec::new();
+        let superseded = |older: &DropRecord| Write::Superseded { drop: older.drop, by: receipt, at: self.received };
+        let mut displaced: Vec<Write> = older.map(superseded).into_iter().collect();
         let delivered = self.name(keeper, &part, &mut names, &mut displaced).and_then(|deliveries| {
             crash::point("commit-names");
             names.sync()?;
@@ -315,6 +331,7 @@ impl Upload {
                 bucket,
                 state: DropState::Live,
                 policy: self.policy,
+                superseded: None,
             },
             facts: ReceiptFacts {
                 id: receipt,
@@ -324,6 +341,7 @@ impl Upload {
                 recipients: receipt_recipients,
                 folder: self.folder.path.clone(),
                 path: path.clone(),
+                earlier: older.map(|older| Earlier::Replaces(older.receipt)),
                 size: *size,
                 sha256: *sha256,
                 received: self.received,
@@ -457,14 +475,20 @@ impl From<crate::seal::SealError> for Refusal {
     }
 }
 
+pub(super) fn new_receipt() -> Result<ReceiptId, Refusal> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(Refusal::machine)?;
+    Ok(ReceiptId(id))
+}
+
 /// Whom a folder's files are sealed to.
-struct Addressee {
-    user: UserName,
+pub(super) struct Addressee {
+    pub user: UserName,
     inbox: Inbox,
 }
 
 impl Addressee {
-    fn key(&self, keeper: &Keeper) -> Result<Recipient, Refusal> {
+    pub fn key(&self, keeper: &Keeper) -> Result<Recipient, Refusal> {
         match &self.inbox {
             Inbox::Managed { kem } => Ok(keeper.keys.managed_recipient(&self.user, seal_kem(*kem))?),
             Inbox::Sealed { recipient } => recipient

@@ -1,7 +1,7 @@
 //! Places where a test makes the keeper die. Each durable step of a commit and of a sweep has a name here; a debug build
 //! started with `SEALDROP_CRASH_AT=<name>` kills itself with SIGKILL when it gets there. A release build has none of this.
 
-/// Every place, in the order a commit and a sweep pass them.
+/// Every place, in the order a commit, one of a duplicate and a sweep pass them.
 pub const PLACES: &[&str] = &[
     "commit-taken-over",
     "commit-envelope",
@@ -10,6 +10,9 @@ pub const PLACES: &[&str] = &[
     "commit-names-durable",
     "commit-recorded",
     "commit-settled",
+    "duplicate-named",
+    "duplicate-recorded",
+    "duplicate-settled",
     "sweep-begun",
     "sweep-unlinked",
     "sweep-recorded",

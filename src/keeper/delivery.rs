@@ -190,6 +190,11 @@ impl Made {
 
 /// Gives `name` a further, numbered name beside it: `name.~1~`, or the next that is free, as GNU backups are called.
 fn link_numbered(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OsString, DeliveryError> {
+    first_number(name, |numbered| files::link(dir, name, dir, numbered))
+}
+
+/// The first numbered name that `take` can take.
+pub fn first_number(name: &OsStr, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> Result<OsString, DeliveryError> {
     for number in 1..=VERSIONS_MAX {
         let mut numbered = name.as_bytes().to_vec();
         numbered.extend_from_slice(format!(".~{number}~").as_bytes());
@@ -197,7 +202,7 @@ fn link_numbered(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OsString, Delivery
             return Err(DeliveryError::NoRoomForVersion);
         }
         let numbered = OsString::from_vec(numbered);
-        match files::link(dir, name, dir, &numbered) {
+        match take(&numbered) {
             Ok(()) => return Ok(numbered),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e.into()),

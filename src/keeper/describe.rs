@@ -5,7 +5,7 @@ use super::Keeper;
 use super::desk::{Client, Refusal};
 use super::open::readable;
 use crate::clock::{self, Time};
-use crate::ipc::jail::{Answer, DropStatus, Pickups, Standing};
+use crate::ipc::jail::{Answer, DropStatus, Newer, Pickups, Standing};
 use crate::ledger::{DropKind, DropRecord, DropState, Kind};
 use crate::names::UserName;
 use crate::policy::{Operation, Place};
@@ -77,6 +77,8 @@ fn told(record: &DropRecord, user: &UserName, now: Time) -> Option<DropStatus> {
         received: record.received,
         expires: record.expires,
         standing,
+        // By which receipt is between the sender and this server.
+        superseded: record.superseded.map(|newer| Newer { at: newer.at, by: is_sender.then_some(newer.by) }),
         deliveries,
     })
 }
@@ -115,6 +117,7 @@ mod tests {
             bucket: None,
             state: DropState::Live,
             policy: Digest([4; 32]),
+            superseded: None,
         }
     }
 

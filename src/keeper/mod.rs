@@ -35,6 +35,7 @@ pub mod takeover;
 #[cfg(test)]
 mod tests;
 pub mod turns;
+pub mod versions;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

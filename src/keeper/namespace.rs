@@ -2,19 +2,20 @@
 //! sender changes its own entries; what was delivered stays delivered, but follows a rename as long as nobody has
 //! picked it up.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::delivery::remove_if_there;
+use super::delivery::{first_number, remove_if_there};
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking, crash};
+use super::{Keeper, blocking, crash, versions};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
-use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
-use crate::names::UserName;
+use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Earlier, Kind, Write};
+use crate::names::{FileName, UserName};
 use crate::policy::{self, Operation};
 use crate::sys::files::{self, Kind as FileKind};
 use crate::vpath::VirtualPath;
@@ -126,7 +127,7 @@ pub async fn rename(
     event.to = Some(to.clone());
     let at = event.at;
     let (worker, asker) = (Arc::clone(keeper), Arc::clone(client));
-    let (drop, writes, moves) = blocking(move || {
+    let (drop, earlier, writes, moves) = blocking(move || {
         let tree = worker.state.tree(&asker.user)?;
         // What policy says first: a path outside the view must not be told apart from one that is not there.
         let kind = files::facts_beneath(tree.as_fd(), from.relative()).map(|facts| facts.kind);
@@ -134,34 +135,50 @@ pub async fn rename(
         let grant = worker.permit(&asker, &Operation::Rename { from: &from, to: &to, folder })?;
         kind?;
         let is_drop = grant.folder().is_some_and(|f| f.kind == policy::FolderKind::Drop);
-        let displaces = match files::facts_beneath(tree.as_fd(), to.relative()) {
-            // A drop is never overwritten by a rename; a new version comes by a new upload.
-            Ok(there) if !replace || is_drop || folder || there.kind != FileKind::File => {
+        let taken = match files::facts_beneath(tree.as_fd(), to.relative()) {
+            Ok(there) if !replace || folder || there.kind != FileKind::File => {
                 return Err(policy::Reason::Exists.into());
             }
+            // As rename(2) has it: nothing to do.
+            Ok(_) if from == to => return Ok((None, None, Vec::new(), Vec::new())),
             Ok(_) => true,
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(e.into()),
         };
         let user = &asker.user;
-        let mut writes = Vec::new();
-        if let Some(target) = worker.ledger.drop_at(user, &to)? {
+        let (mut writes, mut moves) = (Vec::new(), Vec::new());
+        let record = if folder { None } else { worker.ledger.drop_at(user, &from)? };
+        // A client whose temp names policy does not know renames what is delivered already; what stands there, or what it
+        // removed there before, is the older version.
+        let newer = record.as_ref().filter(|record| record.superseded.is_none());
+        let older = newer.map(|_| versions::older(&worker, user, &to, at)).transpose()?.flatten();
+        if let (Some(newer), Some(older)) = (newer, &older) {
+            writes.push(Write::Superseded { drop: older.drop, by: newer.receipt, at });
+        }
+        let earlier = older.map(|older| Earlier::Replaces(older.receipt));
+        let target = worker.ledger.drop_at(user, &to)?;
+        if taken && is_drop {
+            // In a drop the older file stays, as it does when a new one is uploaded over it.
+            grant.may_replace()?;
+            put_aside(&worker, user, &to, &mut writes, &mut moves)?;
+        } else if let Some(target) = target {
             writes.push(replaced(&target, user, &to, at));
         }
-        let record = if folder { None } else { worker.ledger.drop_at(user, &from)? };
         let moved = |drop| Write::Moved { drop, user: user.clone(), from: from.clone(), to: to.clone() };
         if folder {
             writes.push(Write::FolderMoved { user: user.clone(), from: from.clone(), to: to.clone() });
         }
         writes.extend(record.as_ref().map(|record| moved(record.drop)));
-        let mut moves = vec![Move::make(tree.as_fd(), from.relative(), to.relative(), displaces)?];
+        let made = Move::make(tree.as_fd(), from.relative(), to.relative(), taken && !is_drop);
+        keep_or_undo(made.map_err(Refusal::from), &mut moves)?;
         if let Some(record) = record.as_ref().filter(|record| record.kind == DropKind::Drop) {
             follow(&worker, record, &to, &mut writes, &mut moves);
         }
-        Ok((record.map(|record| record.drop), writes, moves))
+        Ok((record.map(|record| record.drop), earlier, writes, moves))
     })
     .await?;
     event.drop = drop;
+    event.earlier = earlier;
     let recorded = keeper.record(Batch { events: vec![event], writes, urgent: true }).await;
     blocking(move || match recorded {
         Ok(_) => moves.iter().try_for_each(Move::settle).map_err(Refusal::from),
@@ -214,28 +231,82 @@ impl Move {
     }
 }
 
-/// The inboxes follow a sender's rename of the last name, where nobody has picked the drop up and the new name is free.
-/// Where that fails the drop stays delivered under the name it has.
+/// Another move is made, or what was moved before it is moved back.
+fn keep_or_undo(made: Result<Move, Refusal>, moves: &mut Vec<Move>) -> Result<(), Refusal> {
+    match made {
+        Ok(made) => {
+            moves.push(made);
+            Ok(())
+        }
+        Err(refusal) => {
+            moves.iter().rev().try_for_each(Move::undo)?;
+            Err(refusal)
+        }
+    }
+}
+
+/// The file at `path` in `user`'s tree gets a numbered name, so that another may have its own.
+fn put_aside(
+    keeper: &Keeper,
+    user: &UserName,
+    path: &VirtualPath,
+    writes: &mut Vec<Write>,
+    moves: &mut Vec<Move>,
+) -> Result<(), Refusal> {
+    let tree = keeper.state.tree(user)?;
+    let (dir, name) = files::open_parent_beneath(tree.as_fd(), path.relative())?;
+    let number = |numbered: &OsStr| files::rename(dir.as_fd(), name, dir.as_fd(), numbered, false);
+    let numbered = first_number(name, number)?;
+    let to_dir = dir.try_clone()?;
+    let to = path.parent().unwrap_or_else(VirtualPath::root);
+    let to = FileName::new(numbered.as_bytes()).ok().and_then(|name| to.join(&name).ok());
+    moves.push(Move { from: (dir, name.into()), to: (to_dir, numbered), displaces: false });
+    // Durable with the move that follows: it is in the same folder.
+    if let (Some(older), Some(to)) = (keeper.ledger.drop_at(user, path)?, to) {
+        writes.push(Write::Moved { drop: older.drop, user: user.clone(), from: path.clone(), to });
+    }
+    Ok(())
+}
+
+/// The inboxes follow a sender's rename of the last name, where nobody has picked the drop up; an older file that has the
+/// new name there gets a numbered one. Where that fails the drop stays delivered under the name it has.
 fn follow(keeper: &Keeper, record: &DropRecord, to: &VirtualPath, writes: &mut Vec<Write>, moves: &mut Vec<Move>) {
     let Some(new) = to.name().filter(|new| record.path.name().as_ref() != Some(new)) else { return };
     for delivery in record.deliveries.iter().filter(|d| d.unlinked.is_none() && d.picked_up == 0) {
         let Some(target) = delivery.path.parent().and_then(|parent| parent.join(&new).ok()) else { continue };
-        let moved = keeper
-            .state
-            .tree(&delivery.user)
-            .and_then(|tree| Move::make(tree.as_fd(), delivery.path.relative(), target.relative(), false));
-        match moved {
-            Ok(moved) => {
-                moves.push(moved);
-                let (user, from) = (delivery.user.clone(), delivery.path.clone());
-                writes.push(Write::Moved { drop: record.drop, user, from, to: target });
+        let (written, moved) = (writes.len(), moves.len());
+        if let Err(refusal) = follow_one(keeper, record, delivery, target, writes, moves) {
+            let (user, why) = (&delivery.user, refusal.why);
+            tracing::error!(%user, drop = %record.drop, why, "an inbox does not follow a rename");
+            for undone in moves.drain(moved..).rev() {
+                if let Err(e) = undone.undo() {
+                    tracing::error!(%user, error = %e, "a name in an inbox is not what the ledger says");
+                }
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
-            Err(e) => {
-                tracing::error!(user = %delivery.user, drop = %record.drop, error = %e, "an inbox does not follow a rename")
-            }
+            writes.truncate(written);
         }
     }
+}
+
+fn follow_one(
+    keeper: &Keeper,
+    record: &DropRecord,
+    delivery: &Delivery,
+    target: VirtualPath,
+    writes: &mut Vec<Write>,
+    moves: &mut Vec<Move>,
+) -> Result<(), Refusal> {
+    let tree = keeper.state.tree(&delivery.user)?;
+    match files::facts_beneath(tree.as_fd(), target.relative()) {
+        Ok(there) if there.kind != FileKind::File => return Ok(()),
+        Ok(_) => put_aside(keeper, &delivery.user, &target, writes, moves)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e.into()),
+    }
+    moves.push(Move::make(tree.as_fd(), delivery.path.relative(), target.relative(), false)?);
+    let (user, from) = (delivery.user.clone(), delivery.path.clone());
+    writes.push(Write::Moved { drop: record.drop, user, from, to: target });
+    Ok(())
 }
 
 /// Times are shown, and decide nothing: expiry counts from receipt. Recorded without waiting, since it follows each upload

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::desk::{Client, Refusal};
 use super::{Keeper, blocking};
 use crate::ipc::jail::{Answer, ReceiptEntry, ReceiptText};
-use crate::ledger::Kind;
-use crate::names::FileName;
+use crate::ledger::{Kind, ReceiptRecord};
+use crate::names::{FileName, UserName};
 use crate::policy::{self, Operation};
 use crate::vpath::VirtualPath;
 
@@ -54,7 +54,10 @@ pub async fn read(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> R
     let (worker, user, asked) = (Arc::clone(keeper), client.user.clone(), path.clone());
     let found = blocking(move || match worker.ledger.receipt_at(&user, &asked)? {
         Some(record) => Ok(Some(record)),
-        None => Ok(worker.ledger.receipt_file(&user, &receipt_name(&asked)?)?.map(|(record, _)| record)),
+        None => match worker.ledger.receipt_file(&user, &receipt_name(&asked)?)? {
+            Some((record, _)) => Ok(Some(record)),
+            None => of_renamed(&worker, &user, &asked),
+        },
     });
     let record = found.await?.ok_or_else(|| Refusal::not_there("no receipt for this path"))?;
     let mut event = keeper.event(client, Kind::ReceiptRead, Some(&path));
@@ -66,6 +69,12 @@ pub async fn read(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> R
         signature: record.signature,
         content_signature: record.content_signature,
     })))
+}
+
+/// A receipt has the path that was received; what was renamed since is asked for by the name it has.
+fn of_renamed(keeper: &Keeper, user: &UserName, path: &VirtualPath) -> Result<Option<ReceiptRecord>, Refusal> {
+    let there = keeper.ledger.drop_at(user, path)?.filter(|there| there.sender == *user);
+    Ok(there.map(|there| keeper.ledger.receipt(&there.receipt)).transpose()?.flatten())
 }
 
 fn below_receipts(path: &VirtualPath) -> Result<VirtualPath, Refusal> {

@@ -22,7 +22,7 @@ use super::expiry::drop_of;
 use super::state::STAGING;
 use super::takeover;
 use crate::clock::Time;
-use crate::ledger::{Batch, Event, Kind};
+use crate::ledger::{Batch, DropKind, Event, Kind};
 use crate::names::{DropId, UserName};
 use crate::sys::files::{self, Facts, Kind as FileKind, Mode, OFlag};
 
@@ -197,9 +197,16 @@ impl Staged {
 
     fn is_known(&self, keeper: &Keeper) -> Result<bool, Refusal> {
         match &self.drop {
-            Some(drop) => Ok(keeper.ledger.drop_record(drop)?.is_some()),
+            Some(drop) => Ok(keeper.ledger.knows(drop)?),
             None => Ok(false),
         }
+    }
+
+    /// Whether this is a drop whose sender removed its own entry.
+    fn is_removed(&self, keeper: &Keeper) -> Result<bool, Refusal> {
+        let Some(drop) = &self.drop else { return Ok(false) };
+        let record = keeper.ledger.drop_record(drop)?;
+        Ok(record.is_some_and(|record| record.kind == DropKind::Drop && record.unlinked.is_some()))
     }
 }
 
@@ -234,15 +241,18 @@ fn take_back_unless_known(
     staged: &Staged,
 ) -> Result<u32, Refusal> {
     let known = staged.is_known(keeper)?;
-    let Some(drop) = staged.drop.filter(|_| !known) else { return Ok(0) };
-    for owner in owners {
+    // A drop that is known has a mark when its sender, who had removed it, is given its name back: only that was in doubt.
+    let removed = known && staged.is_removed(keeper)?;
+    let Some(drop) = staged.drop.filter(|_| !known || removed) else { return Ok(0) };
+    for owner in owners.iter().filter(|owner| !removed || *owner == sender) {
         let tree = keeper.state.tree(owner)?;
         let Some(commit) = open_in(keeper, owner, COMMIT)? else { continue };
         let undone = Undone { file: staged.facts, commit: commit.as_fd(), kept: kept_for(commit.as_fd(), drop)? };
         if owner == sender {
             // Wherever the folder is by now, and whatever policy calls it.
             for name in names_in(files::open_dir_beneath(tree.as_fd(), Path::new(""))?.as_fd())? {
-                if name != STAGING && name != COMMIT {
+                let is_inbox = removed && name == crate::policy::decide::INBOX;
+                if name != STAGING && name != COMMIT && !is_inbox {
                     undone.take_back_below(tree.as_fd(), Path::new(&name))?;
                 }
             }

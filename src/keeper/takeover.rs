@@ -84,7 +84,7 @@ impl Part {
         let held = held.ok_or_else(|| Refusal::machine("this upload is being committed already"))?;
         let key = FileKey::from_bytes(request.file_key.0);
         let head = head_of(file.as_fd(), &key, request.drop)?;
-        if keeper.ledger.drop_record(&request.drop)?.is_some() {
+        if keeper.ledger.knows(&request.drop)? {
             return Err(Refusal::machine("this upload was committed before"));
         }
         let part = Self { file, head, key, owner, _held: held };
@@ -141,16 +141,22 @@ impl Part {
 
     /// Head, envelope, footer and trailer are what was agreed on, and the file has no byte more or less than they say.
     fn check(&self, envelope: &[u8]) -> Result<Trailer, Refusal> {
-        let file = File::from(self.file.try_clone()?);
-        let length = file.metadata()?.len();
         if head_of(self.as_fd(), &self.key, self.head.drop_id())?.to_bytes() != self.head.to_bytes() {
             return Err(Refusal::machine("the file's head was exchanged during its commit"));
         }
         let mut written = vec![0; ENVELOPE_LEN];
-        file.read_exact_at(&mut written, HEAD_LEN as u64)?;
+        File::from(self.file.try_clone()?).read_exact_at(&mut written, HEAD_LEN as u64)?;
         if written != envelope {
             return Err(Refusal::machine("the file's envelope was exchanged during its commit"));
         }
+        self.trailer()
+    }
+
+    /// What the file says of itself, and that it has no byte more or less than that. Until it is closed, that is what its
+    /// session makes it say.
+    pub fn trailer(&self) -> Result<Trailer, Refusal> {
+        let file = File::from(self.file.try_clone()?);
+        let length = file.metadata()?.len();
         let mut footer_bytes = [0; FOOTER_LEN];
         file.read_exact_at(&mut footer_bytes, length.saturating_sub(FOOTER_LEN as u64))?;
         let footer = Footer::parse(&footer_bytes)?;

@@ -19,7 +19,7 @@ use super::journal::{AppendError, Journal, JournalError, payload};
 use super::live::{self, Refusal};
 use super::month::{self, Month, Months, Start};
 use super::receipt::{Receipt, ReceiptFacts, Signer};
-use super::record::{Batch, Committed, ReceiptRecord, Stored, Write};
+use super::record::{Batch, Committed, Earlier, ReceiptRecord, Stored, Write};
 use super::recovery::{self, OpenError, ROOM_BYTES};
 use super::store::{Head, LedgerError, Options};
 use crate::names::Digest;
@@ -222,6 +222,8 @@ impl Committer {
                     committed.receipts.push(receipt.id);
                     Stored::Receipt(receipt)
                 }
+                Write::Superseded { drop, by, at } => Stored::Superseded { drop, by, at },
+                Write::Duplicate { upload, of } => Stored::Duplicate { upload, of },
             });
         }
         let numbered = events.iter().zip(salts).zip(first_event..);
@@ -236,14 +238,19 @@ impl Committer {
         event: usize,
         facts: ReceiptFacts,
     ) -> Result<ReceiptRecord, LedgerError> {
+        let kind = match facts.earlier {
+            Some(Earlier::Duplicate(_)) => Kind::UploadDuplicate,
+            Some(Earlier::Replaces(_)) | None => Kind::UploadCommitted,
+        };
         let about = events
             .get_mut(event)
-            .filter(|about| about.kind == Kind::UploadCommitted && about.receipt_sha256.is_none())
+            .filter(|about| about.kind == kind && about.receipt_sha256.is_none())
             .ok_or(LedgerError::ReceiptWithoutEvent(facts.id))?;
         let number = first_event + event as u64;
         let signer = &self.core.signer;
         let text = Receipt::new(signer.server(), number, facts.clone()).text();
         about.receipt = Some(facts.id);
+        about.earlier = facts.earlier;
         about.receipt_sha256 = Some(Digest(Sha256::digest(&text).into()));
         Ok(ReceiptRecord {
             id: facts.id,
@@ -254,6 +261,7 @@ impl Committer {
             sha256: facts.sha256,
             at: facts.received,
             event: number,
+            earlier: facts.earlier,
             signature: signer.sign(super::receipt::RECEIPT_NAMESPACE, text.as_bytes())?,
             content_signature: signer.sign_content(&facts.sha256)?,
             text,

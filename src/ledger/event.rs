@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use super::record::Earlier;
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName, hex};
 use crate::vpath::VirtualPath;
@@ -34,6 +35,8 @@ pub struct Event {
     pub detail: Option<String>,
     /// The policy in force.
     pub policy: Option<Digest>,
+    /// The earlier receipt that this upload, or this rename, has to do with.
+    pub earlier: Option<Earlier>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +69,7 @@ impl Event {
             ms: None,
             detail: None,
             policy: None,
+            earlier: None,
         }
     }
 
@@ -112,6 +116,9 @@ impl Event {
         json.number("ms", self.ms);
         json.shown("detail", &self.detail);
         json.shown("policy", &self.policy);
+        if let Some((word, receipt)) = self.earlier.map(Earlier::told) {
+            json.text(word, &receipt.to_string());
+        }
         json.text("salt", &hex(salt));
         json.end()
     }
@@ -223,6 +230,8 @@ kinds! {
     DigestRead = "digest-read",
     /// What became of a drop was told.
     StatusRead = "status-read",
+    /// What was uploaded is there already, delivered to the same recipients: receipted, and not delivered again.
+    UploadDuplicate = "upload-duplicate",
 }
 
 #[cfg(test)]
@@ -259,6 +268,7 @@ mod tests {
             ms: Some(12),
             detail: Some("x".to_owned()),
             policy: Some(Digest([5; 32])),
+            earlier: Some(Earlier::Replaces(ReceiptId([7; 16]))),
         };
         assert_eq!(
             whole.canonical(u64::MAX, &[6; 16]),
@@ -270,6 +280,7 @@ mod tests {
                 r#""receipt_sha256":"0303030303030303030303030303030303030303030303030303030303030303","bytes":3,"#,
                 r#""sha256":"0404040404040404040404040404040404040404040404040404040404040404","ms":12,"detail":"x","#,
                 r#""policy":"0505050505050505050505050505050505050505050505050505050505050505","#,
+                r#""replaces":"07070707070707070707070707070707","#,
                 r#""salt":"06060606060606060606060606060606"}"#
             )
         );

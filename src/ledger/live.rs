@@ -8,12 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use super::database::{Database, DatabaseError, META, Plan};
 use super::frame::Entry;
-use super::record::{DropRecord, DropState, ReceiptRecord, Stored, Usage};
+use super::record::{DropKind, DropRecord, DropState, ReceiptRecord, Stored, Superseded, Usage};
 use crate::clock::Time;
 use crate::names::{DropId, ReceiptId, UserName};
 use crate::vpath::VirtualPath;
 
-pub const TREES: &[&str] = &["meta", "drops", "expiry", "paths", "usage", "buckets", "receipt-paths", "receipt-months"];
+pub const TREES: &[&str] = &[
+    "meta",
+    "drops",
+    "expiry",
+    "paths",
+    "usage",
+    "buckets",
+    "receipt-paths",
+    "receipt-months",
+    "removed",
+    "duplicates",
+    "receipt-numbers",
+];
 /// Drop id → [`DropRecord`].
 pub const DROPS: usize = 1;
 /// Due time, drop id → nothing.
@@ -28,6 +40,12 @@ const BUCKETS: usize = 5;
 pub const RECEIPT_PATHS: usize = 6;
 /// Receipt id → month.
 pub const RECEIPT_MONTHS: usize = 7;
+/// User, NUL, path → drop id, of what its sender removed there and others still have.
+pub const REMOVED: usize = 8;
+/// Upload's drop id → the drop it is a duplicate of.
+pub const DUPLICATES: usize = 9;
+/// User, NUL, path → the last number given to an earlier receipt for it.
+const RECEIPT_NUMBERS: usize = 10;
 /// In `meta`: how many drops have bytes.
 const LIVE_DROPS: &[u8] = b"live-drops";
 
@@ -53,6 +71,8 @@ pub enum Refusal {
     ReceiptExists(ReceiptId),
     #[error("drop {drop} is {from} and cannot become {to}")]
     WrongState { drop: DropId, from: &'static str, to: &'static str },
+    #[error("the receipts of drop {0} are superseded already")]
+    Superseded(DropId),
     #[error("{user} has no entry of drop {drop} at {path}")]
     NotThere { drop: DropId, user: UserName, path: VirtualPath },
     #[error("a path would become too long or too deep")]
@@ -107,6 +127,23 @@ pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32) -> Result<(), Refus
                 Ok(())
             })?,
             Stored::Receipt(receipt) => put_receipt(plan, receipt, month)?,
+            Stored::Superseded { drop, by, at } => change(plan, drop, |record| {
+                if record.superseded.is_some() {
+                    return Err(Refusal::Superseded(*drop));
+                }
+                record.superseded = Some(Superseded { by: *by, at: *at });
+                Ok(())
+            })?,
+            Stored::Duplicate { upload, of } => {
+                if plan.get(DROPS, &upload.0)?.is_some() || plan.get(DUPLICATES, &upload.0)?.is_some() {
+                    return Err(Refusal::DropExists(*upload));
+                }
+                plan.put(DUPLICATES, upload.0.to_vec(), of.0.to_vec());
+                change(plan, of, |record| {
+                    record.unlinked = None;
+                    Ok(())
+                })?;
+            }
         }
     }
     Ok(())
@@ -155,16 +192,8 @@ fn put(plan: &mut Plan<'_>, before: Option<&DropRecord>, after: &DropRecord) -> 
     let id = after.drop.0;
     plan.put_record(DROPS, id.to_vec(), after)?;
 
-    let (old, new) = (before.map(path_keys).unwrap_or_default(), path_keys(after));
-    for key in old.difference(&new) {
-        // A later drop may have taken the path.
-        if plan.get(PATHS, key)?.as_deref() == Some(&id) {
-            plan.remove(PATHS, key.clone());
-        }
-    }
-    for key in new.difference(&old) {
-        plan.put(PATHS, key.clone(), id.to_vec());
-    }
+    put_places(plan, PATHS, &id, &before.map(path_keys).unwrap_or_default(), &path_keys(after))?;
+    put_places(plan, REMOVED, &id, &before.map(removed_keys).unwrap_or_default(), &removed_keys(after))?;
 
     let (old, new) = (before.and_then(due_key), due_key(after));
     if old != new {
@@ -202,6 +231,26 @@ fn put(plan: &mut Plan<'_>, before: Option<&DropRecord>, after: &DropRecord) -> 
     Ok(())
 }
 
+/// Brings a drop's entries in an index of paths from `old` to `new`.
+fn put_places(
+    plan: &mut Plan<'_>,
+    tree: usize,
+    id: &[u8],
+    old: &BTreeSet<Vec<u8>>,
+    new: &BTreeSet<Vec<u8>>,
+) -> Result<(), DatabaseError> {
+    for key in old.difference(new) {
+        // A later drop may have taken the path.
+        if plan.get(tree, key)?.as_deref() == Some(id) {
+            plan.remove(tree, key.clone());
+        }
+    }
+    for key in new.difference(old) {
+        plan.put(tree, key.clone(), id.to_vec());
+    }
+    Ok(())
+}
+
 fn put_receipt(plan: &mut Plan<'_>, receipt: &ReceiptRecord, month: u32) -> Result<(), Refusal> {
     if plan.get(RECEIPT_MONTHS, &receipt.id.0)?.is_some() {
         return Err(Refusal::ReceiptExists(receipt.id));
@@ -216,7 +265,30 @@ fn put_receipt(plan: &mut Plan<'_>, receipt: &ReceiptRecord, month: u32) -> Resu
         signature_len: len(&receipt.signature),
         content_signature_len: len(&receipt.content_signature),
     };
-    Ok(plan.put_record(RECEIPT_PATHS, at(&receipt.user, &receipt.path), &place)?)
+    let key = at(&receipt.user, &receipt.path);
+    let of: Option<DropRecord> = plan.get_record(DROPS, &receipt.drop.0)?;
+    // A shared file has a receipt for each time it was saved, and only the last is of use to its owner.
+    if of.is_some_and(|record| record.kind == DropKind::Drop) {
+        number_earlier(plan, &key)?;
+    }
+    Ok(plan.put_record(RECEIPT_PATHS, key, &place)?)
+}
+
+/// The receipt that was the newest for a path stays, under the next number: `a.dcm.~3~` is for ever the third that
+/// was given for `a.dcm`. A file of that very name may have taken its place; then it is the next after it.
+fn number_earlier(plan: &mut Plan<'_>, key: &[u8]) -> Result<(), DatabaseError> {
+    let Some(earlier) = plan.get(RECEIPT_PATHS, key)? else { return Ok(()) };
+    let mut number = plan.get_count(RECEIPT_NUMBERS, key)?;
+    let numbered = loop {
+        number += 1;
+        let numbered = [key, format!(".~{number}~").as_bytes()].concat();
+        if plan.get(RECEIPT_PATHS, &numbered)?.is_none() {
+            break numbered;
+        }
+    };
+    plan.put(RECEIPT_NUMBERS, key.to_vec(), number.to_be_bytes().to_vec());
+    plan.put(RECEIPT_PATHS, numbered, earlier);
+    Ok(())
 }
 
 fn path_keys(record: &DropRecord) -> BTreeSet<Vec<u8>> {
@@ -226,6 +298,12 @@ fn path_keys(record: &DropRecord) -> BTreeSet<Vec<u8>> {
     let own = record.unlinked.is_none().then(|| at(&record.sender, &record.path));
     let delivered = record.deliveries.iter().filter(|delivery| delivery.unlinked.is_none());
     own.into_iter().chain(delivered.map(|delivery| at(&delivery.user, &delivery.path))).collect()
+}
+
+/// Where its sender removed it, while others may have it still.
+fn removed_keys(record: &DropRecord) -> BTreeSet<Vec<u8>> {
+    let removed = record.unlinked.is_some() && record.kind == DropKind::Drop && record.state.has_paths();
+    removed.then(|| at(&record.sender, &record.path)).into_iter().collect()
 }
 
 /// Destructions that have begun sort before everything: they go on whatever the time is.

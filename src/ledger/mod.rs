@@ -38,6 +38,8 @@ pub use event::{Event, Kind, Outcome};
 pub use listing::{ReceiptFile, ReceiptListing, ReceiptPart};
 pub use live::Refusal;
 pub use receipt::{Receipt, ReceiptFacts, ReceiptRecipient, Signer};
-pub use record::{Batch, Committed, Delivery, DropKind, DropRecord, DropState, ReceiptRecord, Usage, Write};
+pub use record::{
+    Batch, Committed, Delivery, DropKind, DropRecord, DropState, Earlier, ReceiptRecord, Superseded, Usage, Write,
+};
 pub use recovery::{OpenError, Recovery};
 pub use store::{Head, Inclusion, Ledger, LedgerError, Options};

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use russh::keys::ssh_key::{self, LineEnding, SshSig};
 use russh::keys::{HashAlg, PrivateKey, PublicKey};
 
+use super::record::Earlier;
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, UserName, escaped, unescaped};
 use crate::vpath::VirtualPath;
@@ -34,9 +35,11 @@ pub struct ReceiptFacts {
     pub folder: VirtualPath,
     /// The file, in the sender's view.
     pub path: VirtualPath,
+    pub earlier: Option<Earlier>,
     pub size: u64,
     pub sha256: Digest,
     pub received: Time,
+    /// Of a duplicate: when what was delivered before does.
     pub expires: Option<Time>,
     pub policy: Digest,
 }
@@ -173,6 +176,9 @@ impl Receipt {
         }
         line("folder", &facts.folder);
         line("path", &facts.path);
+        if let Some((word, receipt)) = facts.earlier.map(Earlier::told) {
+            line(word, &receipt);
+        }
         line("received", &facts.received);
         match &facts.expires {
             Some(at) => line("expires", at),
@@ -210,6 +216,11 @@ impl Receipt {
         }
         let folder = take!("folder", path);
         let path = take!("path", path);
+        let earlier = match lines.peek().and_then(|(_, line)| line.split(' ').next()) {
+            Some("replaces") => Some(Earlier::Replaces(take!("replaces", |v| v.parse().ok()))),
+            Some("duplicate") => Some(Earlier::Duplicate(take!("duplicate", |v| v.parse().ok()))),
+            _ => None,
+        };
         let received = take!("received", Time::parse_rfc3339);
         let expires = take!("expires", |v| if v == "never" { Some(None) } else { Time::parse_rfc3339(v).map(Some) });
         let policy = take!("policy", |v| v.parse().ok());
@@ -223,6 +234,7 @@ impl Receipt {
             recipients,
             folder,
             path,
+            earlier,
             size,
             sha256,
             received,
@@ -265,6 +277,7 @@ mod tests {
             recipients: vec![fact("st-mary", "SHA256:def"), fact("lab", "SHA256:ghi")],
             folder: VirtualPath::parse(b"/radiology").unwrap(),
             path: VirtualPath::parse(b"/radiology/a b\xff\n.dcm").unwrap(),
+            earlier: Some(Earlier::Replaces(ReceiptId([5; 16]))),
             size: 3,
             sha256: Digest([3; 32]),
             received: Time(1_795_308_143_999),
@@ -289,6 +302,7 @@ mod tests {
              recipient st-mary SHA256:def\n\
              folder /radiology\n\
              path /radiology/a b\\xff\\x0a.dcm\n\
+             replaces 05050505050505050505050505050505\n\
              received 2026-11-22T00:42:23Z\n\
              expires 2026-11-25T00:42:23Z\n\
              policy 0404040404040404040404040404040404040404040404040404040404040404\n\
@@ -297,6 +311,19 @@ mod tests {
         );
         assert_eq!(receipt().text(), expected);
         assert_eq!(Receipt::parse(&expected), Ok(receipt()));
+    }
+
+    #[test]
+    fn a_receipt_names_at_most_one_earlier_one() {
+        let mut made = receipt();
+        made.facts.earlier = Some(Earlier::Duplicate(ReceiptId([5; 16])));
+        let text = made.text();
+        assert!(text.contains("\nduplicate 05050505050505050505050505050505\nreceived "), "{text}");
+        assert_eq!(Receipt::parse(&text), Ok(made.clone()));
+        let both = text.replace("\nduplicate ", "\nreplaces 05050505050505050505050505050505\nduplicate ");
+        assert!(Receipt::parse(&both).is_err());
+        made.facts.earlier = None;
+        assert_eq!(Receipt::parse(&made.text()), Ok(made));
     }
 
     #[test]

@@ -37,9 +37,15 @@ pub enum Write {
     Unlinked { drop: DropId, user: UserName, path: VirtualPath, at: Time },
     /// Another expiry, and the shred bucket that goes with it.
     Expires { drop: DropId, expires: Option<Time>, bucket: Option<u64> },
-    /// A receipt for the event at place `event` of this batch, which must be an `UploadCommitted`. The committer knows
-    /// its number, writes the text and signs it.
+    /// A receipt for the event at place `event` of this batch, which must be an `UploadCommitted`, or for a duplicate an
+    /// `UploadDuplicate`. The committer knows its number, writes the text and signs it.
     Receipt { event: usize, facts: ReceiptFacts },
+    /// The drop stays, and a newer one has the place that it had with its sender: its receipts are superseded. Refused if
+    /// they are already.
+    Superseded { drop: DropId, by: ReceiptId, at: Time },
+    /// An upload turned out to be what the drop `of` is, and was not delivered. The sender has its entry of that drop,
+    /// again if it had removed it. Refused if the ledger knows the upload already.
+    Duplicate { upload: DropId, of: DropId },
 }
 
 /// A write as the journal keeps it: the same, but with the receipt made.
@@ -53,6 +59,8 @@ pub enum Stored {
     Unlinked { drop: DropId, user: UserName, path: VirtualPath, at: Time },
     Expires { drop: DropId, expires: Option<Time>, bucket: Option<u64> },
     Receipt(ReceiptRecord),
+    Superseded { drop: DropId, by: ReceiptId, at: Time },
+    Duplicate { upload: DropId, of: DropId },
 }
 
 /// What an acknowledged batch became.
@@ -88,6 +96,42 @@ pub struct DropRecord {
     pub state: DropState,
     /// The policy it was received under.
     pub policy: Digest,
+    /// Set when a newer drop took its place with its sender. It says nothing of its life: what was delivered stays.
+    pub superseded: Option<Superseded>,
+}
+
+/// By which receipt the receipts of a drop are superseded, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superseded {
+    pub by: ReceiptId,
+    pub at: Time,
+}
+
+/// What a receipt says of an earlier one, which is named by the receipt its drop was delivered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Earlier {
+    /// The older version's. It is superseded from now on.
+    Replaces(ReceiptId),
+    /// The same content's, to the same recipients. Nothing was delivered again.
+    Duplicate(ReceiptId),
+}
+
+impl Earlier {
+    /// The word for it in receipts and events, and the earlier receipt.
+    pub fn told(self) -> (&'static str, ReceiptId) {
+        match self {
+            Self::Replaces(receipt) => ("replaces", receipt),
+            Self::Duplicate(receipt) => ("duplicate", receipt),
+        }
+    }
+
+    pub fn replaces(self) -> Option<ReceiptId> {
+        if let Self::Replaces(receipt) = self { Some(receipt) } else { None }
+    }
+
+    pub fn duplicate(self) -> Option<ReceiptId> {
+        if let Self::Duplicate(receipt) = self { Some(receipt) } else { None }
+    }
 }
 
 /// What sort of folder a drop came in through.
@@ -200,6 +244,7 @@ pub struct ReceiptRecord {
     pub at: Time,
     /// The number of the event it stands for.
     pub event: u64,
+    pub earlier: Option<Earlier>,
     pub text: String,
     /// SSHSIG over `text`, namespace `receipt@sealdrop`.
     pub signature: String,

@@ -74,7 +74,7 @@ pub enum LedgerError {
     TooLarge,
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("receipt {0} does not name an upload-committed event of its batch, or not one of its own")]
+    #[error("receipt {0} does not name the event of its upload in its batch, or not one of its own")]
     ReceiptWithoutEvent(ReceiptId),
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -175,10 +175,26 @@ impl Ledger {
 
     /// The live or held drop whose entry in `user`'s view is at `path`.
     pub fn drop_at(&self, user: &UserName, path: &VirtualPath) -> Result<Option<DropRecord>, LedgerError> {
+        self.record_at(live::PATHS, user, path)
+    }
+
+    fn record_at(&self, tree: usize, user: &UserName, path: &VirtualPath) -> Result<Option<DropRecord>, LedgerError> {
         let db = &self.core.live;
-        let Some(id) = db.get(live::PATHS, &live::at(user, path))? else { return Ok(None) };
-        let id = id.as_ref().try_into().map(DropId).map_err(|_| db.unreadable(live::PATHS))?;
+        let Some(id) = db.get(tree, &live::at(user, path))? else { return Ok(None) };
+        let id = id.as_ref().try_into().map(DropId).map_err(|_| db.unreadable(tree))?;
         self.drop_record(&id)
+    }
+
+    /// The live or held drop that `user` sent to `path`, or renamed to it, and whose own entry there it removed; of several
+    /// the last.
+    pub fn removed_at(&self, user: &UserName, path: &VirtualPath) -> Result<Option<DropRecord>, LedgerError> {
+        self.record_at(live::REMOVED, user, path)
+    }
+
+    /// Whether this is a drop, or an upload that was found to be a duplicate of one: either way it has ended.
+    pub fn knows(&self, upload: &DropId) -> Result<bool, LedgerError> {
+        let db = &self.core.live;
+        Ok(db.get(live::DROPS, &upload.0)?.is_some() || db.get(live::DUPLICATES, &upload.0)?.is_some())
     }
 
     /// All drops in the order of their ids, ended ones too.

@@ -358,6 +358,10 @@ fn status_lines(path: &VirtualPath, status: &DropStatus, user: &str) -> Vec<(&'s
         ("sha256", status.sha256.to_string()),
         ("expires", status.expires.map_or_else(|| "never".to_owned(), |end| end.to_string())),
     ];
+    if let Some(newer) = status.superseded {
+        let by = newer.by.map_or_else(String::new, |receipt| format!(" by receipt {receipt}"));
+        lines.push(("superseded", format!("{}{by}", newer.at)));
+    }
     if status.sender.as_str() != user {
         lines.push(("from", status.sender.to_string()));
     }

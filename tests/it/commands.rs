@@ -95,7 +95,7 @@ fn people_get_tables_without_colour_off_a_terminal() {
     let table = site.sealdrop(&["drops"]).ok();
     let mut lines = table.lines();
     let heads: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(heads, ["DROP", "STATE", "FROM", "TO", "SIZE", "RECEIVED", "EXPIRES", "FETCHED", "PATH"]);
+    assert_eq!(heads, ["DROP", "STATE", "FROM", "TO", "SIZE", "RECEIVED", "EXPIRES", "FETCHED", "SUPERSEDED", "PATH"]);
     let row = lines.next().unwrap();
     assert!(row.contains("2.0 KiB") && row.ends_with("/radiology/a.dcm"), "{row}");
     for words in [&["status"][..], &["drops"], &["audit"], &["sweep", "--plan"]] {

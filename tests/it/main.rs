@@ -28,3 +28,4 @@ mod secrecy;
 mod tidy;
 mod units;
 mod vectors;
+mod versions;

@@ -20,6 +20,9 @@ const COMMIT: [&str; 7] = [
 ];
 const RECORDED: usize = 5;
 
+/// Places of a commit that turns out to be a duplicate; from the second on it is receipted.
+const DUPLICATE: [&str; 3] = ["duplicate-named", "duplicate-recorded", "duplicate-settled"];
+
 const SWEEP: [&str; 5] =
     ["sweep-begun", "sweep-unlinked", "sweep-recorded", "sweep-key-destroyed", "sweep-key-recorded"];
 
@@ -29,7 +32,7 @@ const MARKER: &str = "MARKER^PLACES^1984";
 
 #[test]
 fn every_place_is_tried() {
-    let all: Vec<&str> = COMMIT.iter().chain(&SWEEP).chain(&REMOVAL).copied().collect();
+    let all: Vec<&str> = COMMIT.iter().chain(&DUPLICATE).chain(&SWEEP).chain(&REMOVAL).copied().collect();
     assert_eq!(all, sealdrop::keeper::crash::PLACES);
 }
 
@@ -132,6 +135,37 @@ fn a_crash_in_a_commit(place: &str) {
     assert_eq!(site.events_of("crash-found", "").len(), 3, "{place}: each crash is in the log");
 }
 
+/// The same content again: of what the sender has there, and of what it has removed.
+fn a_crash_in_a_duplicate(place: &str) {
+    let recorded = place != DUPLICATE[0];
+    let staged = usize::from(!recorded);
+    let mut site = Site::new();
+    let before = site.file("old", &old());
+    for path in ["/radiology/there.dcm", "/radiology/removed.dcm"] {
+        site.partner().put(&before, path);
+    }
+    site.partner().sftp("rm /radiology/removed.dcm").ok();
+    let inboxes = |site: &Site| (site.recipient(RADIOLOGY).delivered(), site.snapshot("jails/radiology"));
+    let delivered = inboxes(&site);
+    for name in ["there.dcm", "removed.dcm"] {
+        let path = format!("/radiology/{name}");
+        let local = push_into_crash(&mut site, place, &path, &old());
+        assert_tidy(&site, place, staged);
+        assert!(inboxes(&site) == delivered, "{place}: {name}");
+        assert_eq!(site.on_disk("partner", &path).exists(), recorded || name == "there.dcm", "{place}: {name}");
+        assert_eq!(site.events_of("upload-duplicate", name).len(), 1 - staged, "{place}: {name}");
+        // Who heard no OK sends it again.
+        site.partner().put(&local, &path);
+        assert_eq!(site.events_of("upload-duplicate", name).len(), 2 - staged, "{place}: {name}");
+        assert!(inboxes(&site) == delivered && site.on_disk("partner", &path).exists(), "{place}: {name}");
+        assert!(site.partner().verified_receipt(&path).contains("\nduplicate "), "{place}: {name}");
+        assert_tidy(&site, place, 0);
+    }
+    site.age();
+    assert!(left_in(&site, "partner", "/radiology").is_empty(), "{place}: no name is left over");
+    assert_eq!(site.events_of("upload-committed", "").len(), 2, "{place}: nothing was delivered twice");
+}
+
 fn a_crash_in_a_sweep(place: &str) {
     let mut site = Site::new();
     let local = site.file("old", &old());
@@ -181,7 +215,7 @@ fn a_crash_in_a_removal(place: &str) {
         assert_eq!(site.events_of("removed", path).len(), 1, "{place}: {path} is removed once in the log");
     }
     // A name that was given again is another file.
-    site.partner().put(&local, "/radiology/gone.dcm");
+    site.partner().put(&site.file("new", &new()), "/radiology/gone.dcm");
     site.restart();
     assert_eq!(site.partner().list("/radiology"), ["gone.dcm", "other.dcm"]);
     assert_eq!(site.recipient(RADIOLOGY).delivered(), ["gone.dcm", "gone.dcm.~1~"]);
@@ -206,6 +240,12 @@ tests! { a_crash_in_a_commit:
     a_crash_when_the_names_were_durable => "commit-names-durable",
     a_crash_when_the_drop_was_recorded => "commit-recorded",
     a_crash_when_the_commit_was_settled => "commit-settled",
+}
+
+tests! { a_crash_in_a_duplicate:
+    a_crash_when_a_duplicate_was_named => "duplicate-named",
+    a_crash_when_a_duplicate_was_recorded => "duplicate-recorded",
+    a_crash_when_a_duplicate_was_settled => "duplicate-settled",
 }
 
 tests! { a_crash_in_a_sweep:

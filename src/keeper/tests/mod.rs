@@ -6,6 +6,7 @@ mod admission;
 mod commit;
 mod names;
 mod recovery;
+mod versions;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

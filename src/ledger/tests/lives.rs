@@ -110,6 +110,8 @@ fn random_write(what: u8, n: u8, other: u8) -> Write {
         8 => Write::FolderMoved { user: user("acme"), from: path(&format!("/r{other}")), to: path("/radiology") },
         9 => Write::Unlinked { drop, user: user("radiology"), path: path(&format!("/inbox/acme/{n}.dcm")), at },
         10 => Write::PickedUp { drop, user: user("radiology"), at },
+        11 => Write::Unlinked { drop, user: user("acme"), path: path(&format!("/radiology/{n}.dcm")), at },
+        12 => Write::Duplicate { upload: DropId([10 + other; 16]), of: drop },
         _ => Write::Drop(drop_number(n)),
     }
 }
@@ -118,7 +120,7 @@ proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 12, ..Default::default() })]
     #[test]
     fn indexes_follow_from_the_records_whatever_happened(
-        steps in proptest::collection::vec((0..16_u8, 1..6_u8, 0..6_u8), 1..60)
+        steps in proptest::collection::vec((0..18_u8, 1..6_u8, 0..6_u8), 1..60)
     ) {
         let site = Site::new();
         let ledger = site.open();
@@ -155,7 +157,11 @@ proptest::proptest! {
             assert_eq!(listed, due.into_iter().map(|(_, drop)| drop).collect::<Vec<_>>());
             for record in &records {
                 let found = ledger.drop_at(&record.sender, &record.path).unwrap().map(|found| found.drop);
-                assert_eq!(found == Some(record.drop), record.state.has_paths(), "{record:?}");
+                let there = record.state.has_paths() && record.unlinked.is_none();
+                assert_eq!(found == Some(record.drop), there, "{record:?}");
+                let found = ledger.removed_at(&record.sender, &record.path).unwrap().map(|found| found.drop);
+                let removed = record.state.has_paths() && record.unlinked.is_some();
+                assert_eq!(found == Some(record.drop), removed, "{record:?}");
                 let inbox = &record.deliveries[0];
                 let found = ledger.drop_at(&inbox.user, &inbox.path).unwrap().map(|found| found.drop);
                 let there = record.state.has_paths() && inbox.unlinked.is_none();

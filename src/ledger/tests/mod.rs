@@ -7,6 +7,7 @@ mod listing;
 mod lives;
 mod months;
 mod tamper;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,6 +89,7 @@ pub fn drop_number(n: u8) -> DropRecord {
         bucket: Some(u64::from(n) * 24),
         state: DropState::Live,
         policy: Digest([9; 32]),
+        superseded: None,
     }
 }
 
@@ -105,6 +107,7 @@ pub fn upload(record: DropRecord) -> Batch {
         recipients: vec![ReceiptRecipient { user: user("radiology"), key: Some("SHA256:radiology".to_owned()) }],
         folder: record.path.parent().unwrap(),
         path: record.path.clone(),
+        earlier: None,
         size: record.size,
         sha256: record.sha256,
         received: record.received,
