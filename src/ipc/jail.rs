@@ -204,6 +204,8 @@ pub struct Commit {
     pub mtime: Option<u32>,
     /// When the first byte was staged.
     pub opened_at: Time,
+    /// The upload can be left in staging until nobody comes back to it, and was granted so.
+    pub waits: bool,
 }
 
 /// Key bytes on their way between processes; wiped when dropped, never printed.
@@ -222,6 +224,10 @@ pub enum Answer {
     Staged(Box<Staged>),
     Committed {
         receipt: ReceiptId,
+    },
+    /// The upload will be delivered, but not before then; the session leaves its files where they are.
+    Waiting {
+        until: Time,
     },
     Opened(Box<Opened>),
     Receipts {
@@ -270,6 +276,8 @@ pub struct Staged {
     pub journal_key: Key,
     /// `path` is a temp name: CLOSE parks, a rename to a final name commits.
     pub temporary: bool,
+    /// The folder delivers when an upload was left alone for a while after CLOSE.
+    pub waits: bool,
     /// Bytes this upload may have at the most: the least of the folder's `max_size` and what is left of the quota.
     pub size_max: u64,
     /// What goes into the trailer.
@@ -329,6 +337,8 @@ pub struct DropStatus {
 /// Where a drop is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
+    /// It is complete and not delivered yet: its sender may still come back to it.
+    Waiting { until: Time },
     /// It can be picked up.
     Live,
     /// The same, past its expiry too, until somebody releases it.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Keeper, expiry, reload};
+use super::{Keeper, expiry, reload, waiting};
 use crate::clock::{self, Time};
 use crate::ipc::admin::{DropRow, ReceiptRow, Status, SweepRow, ToCommand, ToKeeper};
 use crate::ipc::channel::{AsyncSocket, Socket};
@@ -226,7 +226,10 @@ async fn sweep(keeper: &Arc<Keeper>, at: Option<Time>, uid: u32) -> ToCommand {
     event.detail = Some(format!("sweep as of {now}, by uid {uid}"));
     let recorded = keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await;
     let swept = match recorded {
-        Ok(_) => expiry::sweep(keeper, now).await,
+        Ok(_) => {
+            waiting::deliver_due(keeper, now).await;
+            expiry::sweep(keeper, now).await
+        }
         Err(refusal) => Err(refusal),
     };
     match swept {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::delivery::remove_if_there;
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking};
+use super::{Keeper, blocking, waiting};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
 use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
@@ -119,6 +119,9 @@ pub async fn rename(
     to: VirtualPath,
     replace: bool,
 ) -> Result<Answer, Refusal> {
+    if let Some(waits) = keeper.waiting.at(&client.user, &from) {
+        return waiting::rename(keeper, client, &waits, to, replace).await;
+    }
     let _turn = keeper.turns.to_change(&client.user).await;
     let mut event = keeper.event(client, Kind::Renamed, Some(&from));
     event.to = Some(to.clone());
@@ -248,7 +251,9 @@ pub async fn set_times(
     let grant = keeper.permit(client, &Operation::SetTimes { path: &path })?;
     let mut event = keeper.event(client, Kind::TimesSet, Some(&path));
     event.detail = Some(format!("mtime {}", crate::clock::Time::from_unix_seconds(u64::from(mtime))));
-    if grant.folder().is_some_and(|folder| folder.mtime == policy::Mtime::Client) {
+    if let Some(waits) = keeper.waiting.at(&client.user, &path) {
+        waiting::set_mtime(keeper, &client.user, &waits, mtime).await?;
+    } else if grant.folder().is_some_and(|folder| folder.mtime == policy::Mtime::Client) {
         let (worker, user) = (Arc::clone(keeper), client.user.clone());
         blocking(move || {
             let tree = worker.state.tree(&user)?;

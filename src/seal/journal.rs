@@ -22,6 +22,7 @@ const CLOSED: u16 = 8;
 const MTIME: u16 = 9;
 const OPENED_AT: u16 = 10;
 const UPDATED_AT: u16 = 11;
+const DURABLE: u16 = 16;
 
 /// What an upload in progress knows.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Journal {
     /// Milliseconds since 1970.
     pub opened_at: u64,
     pub updated_at: u64,
+    /// Of the records, those that were durable when this was written: no crash can have taken them.
+    pub durable: u64,
 }
 
 impl Journal {
@@ -87,6 +90,7 @@ impl Journal {
         self.tail.len() < CHUNK
             && held <= SIZE_MAX
             && self.hashed <= held
+            && self.durable <= self.records
             && generations_fit(&self.gens)
             && self.gens.last().is_none_or(|(index, _)| *index <= self.records)
             && self.closed.is_none_or(|(size, _)| size == held)
@@ -110,6 +114,9 @@ impl Journal {
         }
         fields.put_u64(OPENED_AT, self.opened_at);
         fields.put_u64(UPDATED_AT, self.updated_at);
+        if self.durable > 0 {
+            fields.put_u64(DURABLE, self.durable);
+        }
         fields
     }
 
@@ -134,6 +141,7 @@ impl Journal {
             mtime: fields.optional(MTIME)?.map(u32::from_be_bytes),
             opened_at: fields.u64(OPENED_AT)?,
             updated_at: fields.u64(UPDATED_AT)?,
+            durable: fields.optional(DURABLE)?.map_or(0, u64::from_be_bytes),
         })
     }
 }

@@ -151,6 +151,10 @@ impl Tree {
         }
         let view = self.view(path);
         let disk = self.resolve(path.clone());
+        // What waits to be delivered is the newest version of the file, and what its sender closed.
+        if view != View::Sealed && self.staging.is_waiting(path) {
+            return self.staged_attrs(path).ok_or(NO_SUCH_FILE);
+        }
         match files::facts_beneath(self.root.as_fd(), disk.relative()) {
             Ok(facts) if facts.kind == Kind::Folder => Ok(self.folder_attrs(Some(&facts))),
             Ok(facts) if facts.kind == Kind::File => {

@@ -3,7 +3,7 @@
 //! their turn wait in bounded memory; writes over what is there reseal the records they touch.
 //!
 //! The invariant: at any instant the `.part` and the last journal together give back a prefix of the upload, and neither
-//! can pass for a complete file, since only [`Upload::finish`] writes a final record. So a journal is lowered before
+//! can pass for a complete file, since only [`Upload::finish`] writes a final record; resuming takes it away again. So a journal is lowered before
 //! anything that it stands for is changed.
 
 mod ahead;
@@ -41,7 +41,7 @@ const JOURNAL_EVERY: u64 = 8 << 20;
 const FIRST_JOURNAL: u64 = 1 << 20;
 const FIRST_JOURNAL_AFTER: Duration = Duration::from_secs(1);
 
-/// After so many bytes they are made durable too: what a power cut loses. Resuming verifies this much of the end.
+/// After so many bytes they are made durable too: what a power cut loses. Resuming verifies at most this much of the end.
 const SYNC_EVERY: u64 = 32 << 20;
 
 const CHUNK_U64: u64 = CHUNK as u64;
@@ -54,6 +54,8 @@ pub struct Upload {
     pub drop: DropId,
     pub kind: FolderKind,
     pub temporary: bool,
+    /// CLOSE leaves it waiting instead of delivering it.
+    pub waits: bool,
     pub mtime: Option<u32>,
     /// Reading it back was refused, and reported.
     pub refused_reading: bool,
@@ -151,7 +153,7 @@ impl Upload {
         upload.opened_at = journal.opened_at;
         upload.mtime = journal.mtime;
         upload.resumed = true;
-        let intact = upload.verify_end()?;
+        let intact = upload.verify_from(journal.durable)?;
         if upload.full == journal.records && intact {
             upload.tail.extend_from_slice(&journal.tail);
             upload.digest = Midstate::load(&journal.sha256, journal.hashed);
@@ -179,6 +181,7 @@ impl Upload {
             drop: head.drop_id(),
             kind: staged.kind,
             temporary: staged.temporary,
+            waits: staged.waits,
             mtime: None,
             refused_reading: false,
             grant: Grant {
@@ -264,11 +267,10 @@ impl Upload {
         self.full * CHUNK_U64 + self.tail.len() as u64
     }
 
-    /// Opens the records that a power cut may have taken although the journal counts them. `false`: some were, and the
-    /// upload now ends before the first of them.
-    fn verify_end(&mut self) -> Outcome<bool> {
-        let span = (SYNC_EVERY + JOURNAL_EVERY) / CHUNK_U64;
-        for index in self.full.saturating_sub(span)..self.full {
+    /// Opens the records that a power cut may have taken although the journal counts them: those from `durable` on, less
+    /// than [`SYNC_EVERY`], and none after an end in order. `false`: some were, and the upload now ends before the first.
+    fn verify_from(&mut self, durable: u64) -> Outcome<bool> {
+        for index in durable..self.full {
             let mut record = self.sealed_record(index)?;
             let generation = self.generation(index);
             if self.records.open(index, generation, false, &mut record).is_err() {

@@ -14,6 +14,7 @@ mod delivery;
 mod demo;
 mod exec;
 mod expiry;
+mod finalize;
 mod folders;
 mod handshake;
 mod jail;

@@ -211,6 +211,7 @@ impl Staging {
             file_key: Key(self.key),
             mtime: None,
             opened_at: clock::now(),
+            waits: false,
         }
     }
 }

@@ -54,6 +54,7 @@ impl Upload {
         self.flush()?;
         if durable {
             self.part.sync()?;
+            self.synced = self.full * CHUNK_U64;
         }
         let (tail, digest) = (self.tail.clone(), self.digest.clone());
         self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
@@ -69,6 +70,18 @@ impl Upload {
         digest: Option<&Midstate>,
         durable: bool,
     ) -> Outcome<()> {
+        let length = records * CHUNK_U64 + tail.len() as u64;
+        let sealed = self.sealed_journal(records, tail, digest)?;
+        staging.write_journal(&self.part, length, &sealed, durable)?;
+        self.has_journal = true;
+        self.journaled = length;
+        if durable {
+            self.synced = length;
+        }
+        Ok(())
+    }
+
+    fn sealed_journal(&self, records: u64, tail: &[u8], digest: Option<&Midstate>) -> Outcome<Vec<u8>> {
         let journal = Journal {
             path: self.path.as_bytes().to_vec(),
             file_key: self.key.clone(),
@@ -81,20 +94,21 @@ impl Upload {
             mtime: self.mtime,
             opened_at: self.opened_at,
             updated_at: clock::now().0,
+            durable: (self.synced / CHUNK_U64).min(records),
         };
-        let tail_len = tail.len() as u64;
         let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
         let Journal { mut tail, mut sha256, .. } = journal;
         tail.zeroize();
         sha256.zeroize();
-        let length = records * CHUNK_U64 + tail_len;
-        staging.write_journal(&self.part, length, &sealed, durable)?;
-        self.has_journal = true;
-        self.journaled = length;
-        if durable {
-            self.synced = length;
-        }
-        Ok(())
+        Ok(sealed)
+    }
+
+    /// The journal of the whole upload, for one that is finished and then waits ([`Staging::put_by`]). It may not be in
+    /// place before the keeper knows of the wait: STAT would show a whole file that nobody is going to deliver.
+    pub fn closed_journal(&mut self) -> Outcome<Vec<u8>> {
+        let closed = self.complete()?;
+        self.closed = Some(closed);
+        self.sealed_journal(self.full, &self.tail, self.digest.as_ref())
     }
 
     /// Everything so far survives a power cut when this returns: fsync@openssh.com, and the end of a connection.
