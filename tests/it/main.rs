@@ -17,6 +17,7 @@ mod expiry;
 mod finalize;
 mod folders;
 mod handshake;
+mod interrupts;
 mod jail;
 mod limits;
 mod mistakes;
