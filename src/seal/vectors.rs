@@ -249,6 +249,7 @@ pub(super) fn journal(entropy: &mut dyn Entropy) -> Journal {
         opened_at: 1_795_308_143_000,
         updated_at: 1_795_308_144_000,
         durable: 0,
+        anchor: None,
     }
 }
 

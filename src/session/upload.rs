@@ -44,6 +44,10 @@ const FIRST_JOURNAL_AFTER: Duration = Duration::from_secs(1);
 /// After so many bytes they are made durable too: what a power cut loses. Resuming verifies at most this much of the end.
 const SYNC_EVERY: u64 = 32 << 20;
 
+/// What is hashed again at once when a crash or its client cut an upload: two such spans, since the nearer anchor may be in
+/// what was cut off.
+const ANCHOR_FAR: u64 = 2 * SYNC_EVERY;
+
 const CHUNK_U64: u64 = CHUNK as u64;
 
 /// What an existing file of a shared folder gives to its new version as long as the client has not written there.
@@ -77,6 +81,10 @@ pub struct Upload {
     base: Option<(Base, u64)>,
     /// `None` once something under it has changed: then it is made anew at the end.
     digest: Option<Midstate>,
+    /// The digest of the full records alone, if it is known.
+    at_record: Option<Midstate>,
+    /// The same as of the last moments when they were made durable, with their number: two at most, the newer last.
+    anchors: Vec<(u64, Midstate)>,
     generations: BTreeMap<u64, u32>,
     /// Records below this index have been sealed before, even if a truncation took them away.
     sealed_before: u64,
@@ -153,6 +161,8 @@ impl Upload {
         upload.opened_at = journal.opened_at;
         upload.mtime = journal.mtime;
         upload.resumed = true;
+        let load = |(records, state): &(u64, Vec<u8>)| Some((*records, Midstate::load(state, records * CHUNK_U64)?));
+        upload.anchors.extend(journal.anchor.as_ref().and_then(load).filter(|(records, _)| *records <= upload.full));
         let intact = upload.verify_from(journal.durable)?;
         if upload.full == journal.records && intact {
             upload.tail.extend_from_slice(&journal.tail);
@@ -162,8 +172,9 @@ impl Upload {
             }
             upload.closed = journal.closed;
         } else {
-            upload.digest = None;
+            upload.digest = upload.hash_from_anchor()?;
         }
+        upload.at_record = if upload.tail.is_empty() { upload.digest.clone() } else { None };
         upload.part.set_len(record_offset(upload.full))?;
         upload.part.wipe_envelope()?;
         // What the killed session wrote may not have been.
@@ -203,6 +214,8 @@ impl Upload {
             tail: Zeroizing::new(Vec::with_capacity(CHUNK)),
             base: None,
             digest: Some(Midstate::new()),
+            at_record: Some(Midstate::new()),
+            anchors: Vec::new(),
             generations: BTreeMap::new(),
             sealed_before: 0,
             closed: None,
@@ -280,6 +293,22 @@ impl Upload {
             }
         }
         Ok(true)
+    }
+
+    /// The digest of the records and the tail there are, made from the last moment of which it is known, if that is near.
+    /// `None`: all is hashed again at the end.
+    fn hash_from_anchor(&mut self) -> Outcome<Option<Midstate>> {
+        let (known, mut digest) = self.anchors.last().cloned().unwrap_or_else(|| (0, Midstate::new()));
+        if (self.full - known) * CHUNK_U64 > ANCHOR_FAR {
+            return Ok(None);
+        }
+        for index in known..self.full {
+            let mut record = self.sealed_record(index)?;
+            let generation = self.generation(index);
+            digest.update(self.records.open(index, generation, false, &mut record)?);
+        }
+        digest.update(&self.tail);
+        Ok(Some(digest))
     }
 
     /// Gives the upload another path: a temp name renamed to a temp name.

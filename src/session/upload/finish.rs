@@ -45,6 +45,7 @@ impl Upload {
         if offset >= self.journaled {
             return Ok(());
         }
+        self.anchors.retain(|(records, _)| *records <= offset / CHUNK_U64);
         self.put_journal(staging, offset / CHUNK_U64, &[], None, offset < self.synced)
     }
 
@@ -55,6 +56,11 @@ impl Upload {
         if durable {
             self.part.sync()?;
             self.synced = self.full * CHUNK_U64;
+            if let Some(digest) = self.at_record.clone() {
+                self.anchors.retain(|(records, _)| *records < self.full);
+                self.anchors.push((self.full, digest));
+                self.anchors.drain(..self.anchors.len().saturating_sub(2));
+            }
         }
         let (tail, digest) = (self.tail.clone(), self.digest.clone());
         self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
@@ -82,6 +88,8 @@ impl Upload {
     }
 
     fn sealed_journal(&self, records: u64, tail: &[u8], digest: Option<&Midstate>) -> Outcome<Vec<u8>> {
+        let durable = (self.synced / CHUNK_U64).min(records);
+        let anchor = self.anchors.last().filter(|(anchored, _)| (1..=durable).contains(anchored));
         let journal = Journal {
             path: self.path.as_bytes().to_vec(),
             file_key: self.key.clone(),
@@ -94,12 +102,14 @@ impl Upload {
             mtime: self.mtime,
             opened_at: self.opened_at,
             updated_at: clock::now().0,
-            durable: (self.synced / CHUNK_U64).min(records),
+            durable,
+            anchor: anchor.map(|(records, digest)| (*records, digest.save())),
         };
         let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
-        let Journal { mut tail, mut sha256, .. } = journal;
+        let Journal { mut tail, mut sha256, anchor, .. } = journal;
         tail.zeroize();
         sha256.zeroize();
+        anchor.map(|(_, sha256)| sha256).zeroize();
         Ok(sealed)
     }
 
