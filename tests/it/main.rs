@@ -25,6 +25,7 @@ mod names;
 mod places;
 mod receipts;
 mod refusals;
+mod resume;
 mod scp;
 mod secrecy;
 mod tidy;

@@ -129,6 +129,11 @@ impl Upload {
         self.journal(staging, true)
     }
 
+    /// The same, if anything came since the last journal.
+    pub fn sync_news(&mut self, staging: &Staging) -> Outcome<()> {
+        if self.unjournaled == 0 { Ok(()) } else { self.sync(staging) }
+    }
+
     /// For a temp name: the digest is made and everything is durable, but the file stays unfinished until it is
     /// renamed.
     pub fn park(&mut self, staging: &Staging) -> Outcome<u64> {
