@@ -227,7 +227,7 @@ async fn sweep(keeper: &Arc<Keeper>, at: Option<Time>, uid: u32) -> ToCommand {
     let recorded = keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await;
     let swept = match recorded {
         Ok(_) => {
-            waiting::deliver_due(keeper, now).await;
+            waiting::deliver_due(keeper, now, waiting::Asked::ByPerson).await;
             expiry::sweep(keeper, now).await
         }
         Err(refusal) => Err(refusal),

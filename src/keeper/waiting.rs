@@ -27,7 +27,7 @@ use crate::policy::{self, Finalize, Grant, Operation, Policy};
 use crate::seal;
 use crate::sys::files::{self, Kind as FileKind};
 use crate::vpath::VirtualPath;
-pub use due::{deliver_due, deliver_when_due};
+pub use due::{Asked, deliver_due, deliver_when_due};
 pub use notes::{has_note, is_note, load};
 
 /// Every upload that waits.

@@ -309,3 +309,17 @@ fn where_a_rename_finishes_a_final_name_is_refused_with_what_to_do() {
     site.partner().sftp("rename /radiology/a.dcm.part /radiology/a.dcm").ok();
     assert_delivered_once(&site, "a.dcm", &bytes);
 }
+
+#[test]
+fn a_rename_to_a_name_that_waits_is_refused_unless_it_replaces() {
+    let site = site_with("quiet 5min");
+    let (one, two) = (content("one ", 1000), content("two ", 2000));
+    site.partner().put(&site.file("1", &one), "/radiology/a.dcm");
+    site.partner().put(&site.file("2", &two), "/radiology/b.dcm.part");
+    // OpenSSH's own `rename -l` is the plain one.
+    site.partner().sftp("rename -l /radiology/b.dcm.part /radiology/a.dcm").fails();
+    assert_eq!(size_of(&site, "/radiology/a.dcm"), one.len());
+    site.partner().sftp("rename /radiology/b.dcm.part /radiology/a.dcm").ok();
+    later(&site, "+6min");
+    assert_delivered_once(&site, "a.dcm", &two);
+}

@@ -6,6 +6,7 @@ mod admission;
 mod commit;
 mod names;
 mod recovery;
+mod waiting;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -97,7 +98,11 @@ impl Place {
         drop(Arc::into_inner(keeper).expect("nobody works any more"));
         let place = self.started();
         let worker = Arc::clone(place.keeper());
-        tokio::task::spawn_blocking(move || super::recovery::mend(&worker, clock::now()).unwrap()).await.unwrap();
+        let mend = move || {
+            super::recovery::mend(&worker, clock::now()).unwrap();
+            super::waiting::load(&worker).unwrap();
+        };
+        tokio::task::spawn_blocking(mend).await.unwrap();
         place
     }
 

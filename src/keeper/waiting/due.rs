@@ -24,8 +24,8 @@ use crate::policy::Policy;
 use crate::seal;
 use crate::sys::files::{self, Mode, OFlag};
 
-/// After a failure of this machine.
-const RETRY: Duration = Duration::from_secs(60);
+/// After a failure of this machine. Each is in the log, so not at every beat.
+const RETRY: Duration = Duration::from_secs(600);
 
 /// While a session has the upload in its hands: it comes back to it, or only looked.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -33,11 +33,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A clock that is set while we sleep is noticed within this.
 const STEP: Duration = Duration::from_secs(60);
 
+/// Who wants it delivered: the clock, or somebody who may have mended what kept it from being so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    ByClock,
+    ByPerson,
+}
+
 impl Register {
     /// The due ones, oldest first.
-    fn due(&self, policy: &Policy, now: Time) -> Vec<Waits> {
+    fn due(&self, policy: &Policy, now: Time, asked: Asked) -> Vec<Waits> {
         let state = self.state();
-        let all = state.entries.iter().filter(|(_, entry)| entry.not_before <= now);
+        let all = state.entries.iter().filter(|(_, entry)| asked == Asked::ByPerson || entry.not_before <= now);
         let mut due: Vec<Waits> = all
             .filter_map(|((user, drop), _)| state.waits(user, *drop))
             .filter(|waits| waits.until(policy) <= now)
@@ -67,7 +74,7 @@ impl Register {
 /// Runs for as long as the daemon does.
 pub async fn deliver_when_due(keeper: Arc<Keeper>) {
     loop {
-        deliver_due(&keeper, clock::now()).await;
+        deliver_due(&keeper, clock::now(), Asked::ByClock).await;
         let now = clock::now();
         let next = keeper.waiting.plan(&keeper.policy(), now);
         tokio::select! {
@@ -78,9 +85,9 @@ pub async fn deliver_when_due(keeper: Arc<Keeper>) {
 }
 
 /// Delivers what is due at `now`.
-pub async fn deliver_due(keeper: &Arc<Keeper>, now: Time) {
+pub async fn deliver_due(keeper: &Arc<Keeper>, now: Time, asked: Asked) {
     let _turn = keeper.waiting.delivering.lock().await;
-    for waits in keeper.waiting.due(&keeper.policy(), now) {
+    for waits in keeper.waiting.due(&keeper.policy(), now, asked) {
         if let Err(refusal) = deliver_one(keeper, &waits, now).await {
             tracing::error!(user = %waits.user, path = %waits.path, why = refusal.why, "an upload that is due was not delivered; it is tried again");
             keeper.waiting.put_off(&waits, now.plus(RETRY));
@@ -152,6 +159,10 @@ async fn deliver_one(keeper: &Arc<Keeper>, waits: &Waits, now: Time) -> Result<(
         Err(refusal) if refusal.fault == Fault::Rule => {
             give_up(keeper, &client, waits, Kind::UploadRefused, &refusal.why).await
         }
+        // Neither is what fails for as long as an upload can be continued tried for ever.
+        Err(refusal) if waits.until(&keeper.policy()).plus(window(&keeper.policy(), waits)) < now => {
+            give_up(keeper, &client, waits, Kind::UploadRefused, &refusal.why).await
+        }
         Err(refusal) => {
             let event = keeper.event(&client, Kind::UploadRefused, Some(&waits.path));
             let mut event = event.failed(format!("{}; tried again", refusal.why));
@@ -160,6 +171,13 @@ async fn deliver_one(keeper: &Arc<Keeper>, waits: &Waits, now: Time) -> Result<(
             Err(refusal)
         }
     }
+}
+
+/// For how long its folder lets an upload be continued.
+fn window(policy: &Policy, waits: &Waits) -> Duration {
+    let folders = policy.user(&waits.user).into_iter().flat_map(|user| &user.folders);
+    let folder = folders.into_iter().find(|folder| waits.path.below(&folder.path).is_some());
+    folder.map_or(Duration::ZERO, |folder| folder.resume_window)
 }
 
 /// Recorded first: an upload that is not delivered any more without a word in the log would be a lost one.

@@ -113,6 +113,9 @@ pub(super) async fn rename(sftp: &Arc<Sftp>, from: VirtualPath, to: VirtualPath,
         return Err(Refusal::failure("this file is still being written"));
     }
     let (from, to) = (tree.resolve(from), tree.resolve(to));
+    if !replace && from != to && tree.staging.is_waiting(&to) {
+        return Err(EXISTS);
+    }
     if tree.staging.is_waiting(&from)
         && let Some(part) = tree.staging.open(&from)?
     {
@@ -138,9 +141,6 @@ async fn rename_waiting(
 ) -> Outcome<()> {
     let tree = &shared.tree;
     let old = tree.staging.open(&to)?;
-    if old.is_some() && !replace && tree.staging.size(&to).is_some() {
-        return Err(EXISTS);
-    }
     shared.keeper.done(ToKeeper::Rename { from, to: to.clone(), replace }).await?;
     if let Some(old) = old {
         let drop = old.head().map(|head| head.drop_id());
