@@ -39,6 +39,7 @@ pub async fn stage(
     let folder = folder_of(&grant)?;
     let recipients = recipients(&keeper.policy(), client, &folder)?;
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
+    let continued = from.as_ref().map(|from| from.drop);
     let (grant, size_max) = blocking(move || {
         let tree = worker.state.tree(&user)?;
         match files::facts_beneath(tree.as_fd(), path.relative()) {
@@ -50,6 +51,10 @@ pub async fn stage(
                 files::facts_beneath(tree.as_fd(), parent.relative())?;
             }
             Err(e) => return Err(e.into()),
+        }
+        // What is continued makes room for itself.
+        if let Some(drop) = continued {
+            std::mem::drop(worker.waiting.take_room(&user, drop));
         }
         let size_max = worker.quotas.room(&worker.ledger, &user, &grant)?;
         Ok((grant, size_max))

@@ -303,7 +303,7 @@ fn change(
 
 impl Register {
     /// Gives up the room kept in the quota, for whoever keeps it from now on.
-    fn take_room(&self, user: &UserName, drop: DropId) -> Option<Reserved> {
+    pub fn take_room(&self, user: &UserName, drop: DropId) -> Option<Reserved> {
         self.state().entries.get_mut(&(user.clone(), drop))?.reserved.take()
     }
 }

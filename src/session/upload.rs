@@ -3,8 +3,8 @@
 //! their turn wait in bounded memory; writes over what is there reseal the records they touch.
 //!
 //! The invariant: at any instant the `.part` and the last journal together give back a prefix of the upload, and neither
-//! can pass for a complete file, since only [`Upload::finish`] writes a final record; resuming takes it away again. So a journal is lowered before
-//! anything that it stands for is changed.
+//! can pass for a complete file, since only [`Upload::finish`] writes a final record, and resuming takes it away again. So
+//! a journal is lowered before anything that it stands for is changed.
 
 mod ahead;
 mod finish;

@@ -14,7 +14,7 @@ use crate::names::Digest;
 const WAITS: &[(&str, &str)] = &[
     (
         "partner",
-        "[limits]\nfiles = 2\n[[folder]]\npath = \"/lab\"\nkind = \"drop\"\nto = [\"radiology\"]\nexpire = \"72h\"\n\
+        "[limits]\nfiles = 2\nbytes = \"100 B\"\n[[folder]]\npath = \"/lab\"\nkind = \"drop\"\nto = [\"radiology\"]\nexpire = \"72h\"\n\
          finalize = \"quiet 5min\"\nresume_window = \"10min\"\n",
     ),
     ("radiology", "[inbox]\nmode = \"managed\"\n"),
@@ -144,7 +144,9 @@ async fn who_comes_back_takes_the_note_away_and_nobody_else_can() {
     assert_eq!(place.names("partner", ".commit").len(), 1, "another user's word changes nothing");
 
     let from = Some(StagedFrom { path: at.clone(), drop });
-    commit::stage(place.keeper(), &place.client("partner"), at, from, false).await.unwrap();
+    let granted = commit::stage(place.keeper(), &place.client("partner"), at, from, false).await.unwrap();
+    let Answer::Staged(granted) = granted else { panic!("it is granted") };
+    assert_eq!((granted.size_max, granted.waits), (100, true), "its own room is its own");
     assert_eq!(place.names("partner", ".commit"), [""; 0]);
     place.minutes_later(6).await;
     assert_eq!(place.names("radiology", "/inbox"), [""; 0]);
