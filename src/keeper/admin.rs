@@ -103,6 +103,7 @@ fn status(keeper: &Keeper) -> Result<ToCommand, String> {
         sessions: u32::try_from(keeper.sessions.count()).unwrap_or(u32::MAX),
         strangers: keeper.sessions.strangers(),
         drops: keeper.ledger.live_drops().map_err(|e| e.to_string())?,
+        waiting: keeper.waiting.count(),
         events: head.size,
         log_root: head.root.to_string(),
         next_sweep: keeper.settings.sweep.next_after(clock::now()),

@@ -94,6 +94,10 @@ impl Register {
         state.waits(user, *drop)
     }
 
+    pub fn count(&self) -> u64 {
+        self.state().entries.len() as u64
+    }
+
     fn holds(&self, user: &UserName, drop: DropId) -> bool {
         self.state().entries.contains_key(&(user.clone(), drop))
     }

@@ -84,11 +84,13 @@ fn a_closed_upload_waits_and_is_delivered_when_nobody_came_back_to_it() {
     assert!(hash.starts_with(&sealdrop::names::hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes))), "{hash}");
     site.assert_private();
 
+    assert_eq!(site.status()["waiting"], 1);
     later(&site, "+4min");
     assert!(delivered(&site).is_empty());
     later(&site, "+6min");
     assert_delivered_once(&site, "a.dcm", &bytes);
     assert!(status_of(&site, "/radiology/a.dcm").contains("state      delivered"));
+    assert_eq!(site.status()["waiting"], 0);
     later(&site, "+7min");
     assert_delivered_once(&site, "a.dcm", &bytes);
 }

@@ -15,8 +15,8 @@ use crate::session::testing::{grant, opened, path, pattern, staging};
 use crate::session::upload::{Finished, Habits, Upload};
 
 /// What the constants of `upload` bound: what is opened again, and what is hashed again after a power cut.
-const OPENED_MAX: u64 = (32 << 20) / CHUNK as u64 * RECORD_LEN as u64;
-const HASHED_MAX: u64 = (64 << 20) / CHUNK as u64 * RECORD_LEN as u64;
+const OPENED_MAX: u64 = (16 << 20) / CHUNK as u64 * RECORD_LEN as u64;
+const HASHED_MAX: u64 = (32 << 20) / CHUNK as u64 * RECORD_LEN as u64;
 
 /// How a session, or the machine, ended in the middle.
 #[derive(Clone, Debug)]
