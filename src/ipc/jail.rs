@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::clock::Time;
-use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName};
+use crate::names::{Digest, DropId, FileName, ReceiptId, SessionId, UserName};
 use crate::vpath::VirtualPath;
 
 /// What an admitted session needs to confine itself and to serve.
@@ -113,8 +113,10 @@ pub enum ToKeeper {
         drop: DropId,
         what: String,
     },
+    /// A listing begins; the answer is what is not in the folder yet. `after`: the next page of that, of the same listing.
     List {
         path: VirtualPath,
+        after: Option<FileName>,
     },
     MakeFolder {
         path: VirtualPath,
@@ -230,6 +232,11 @@ pub enum Answer {
         until: Time,
     },
     Opened(Box<Opened>),
+    /// Of the user's uploads to this folder those that wait, by their names.
+    Listed {
+        waiting: Vec<WaitingFile>,
+        more: bool,
+    },
     Receipts {
         page: Vec<ReceiptEntry>,
         more: bool,
@@ -298,6 +305,14 @@ pub enum Opened {
         #[serde(with = "serde_bytes")]
         envelope: Vec<u8>,
     },
+}
+
+/// An upload that is complete and not delivered yet: its sender sees it as a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WaitingFile {
+    pub name: FileName,
+    pub size: u64,
+    pub mtime: u32,
 }
 
 /// One name in a folder of `/receipts`.

@@ -14,14 +14,24 @@ use super::{Keeper, blocking, waiting};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
 use crate::ledger::{Batch, DropKind, DropRecord, DropState, Kind, Write};
-use crate::names::UserName;
+use crate::names::{FileName, UserName};
 use crate::policy::{self, Operation};
 use crate::sys::files::{self, Kind as FileKind};
 use crate::vpath::VirtualPath;
 
-pub async fn list(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
+/// Recorded once, with its first page.
+pub async fn list(
+    keeper: &Keeper,
+    client: &Client,
+    path: &VirtualPath,
+    after: Option<FileName>,
+) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::List { path })?;
-    keeper.record_event(keeper.event(client, Kind::Listed, Some(path))).await.map(|()| Answer::Done)
+    if after.is_none() {
+        keeper.record_event(keeper.event(client, Kind::Listed, Some(path))).await?;
+    }
+    let (waiting, more) = keeper.waiting.page(&client.user, path, after.as_ref());
+    Ok(Answer::Listed { waiting, more })
 }
 
 pub async fn make_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
@@ -35,6 +45,9 @@ pub async fn make_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPat
 pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::RemoveFolder { path: &path })?;
     let _turn = keeper.turns.to_change(&client.user).await;
+    if keeper.waiting.is_any_below(&client.user, &path) {
+        return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty).into());
+    }
     let event = keeper.event(client, Kind::FolderRemoved, Some(&path));
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
     blocking(move || {
@@ -134,6 +147,10 @@ pub async fn rename(
         let folder = matches!(kind, Ok(FileKind::Folder));
         let grant = worker.permit(&asker, &Operation::Rename { from: &from, to: &to, folder })?;
         kind?;
+        if folder && worker.waiting.is_any_below(&asker.user, &from) {
+            let say = "files in this folder wait to be delivered: rename it when they are";
+            return Err(Refusal::rule(Status::Failure, say, "a folder in which uploads wait"));
+        }
         let is_drop = grant.folder().is_some_and(|f| f.kind == policy::FolderKind::Drop);
         let displaces = match files::facts_beneath(tree.as_fd(), to.relative()) {
             // A drop is never overwritten by a rename; a new version comes by a new upload.

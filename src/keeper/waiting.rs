@@ -20,15 +20,18 @@ use super::desk::{Client, Refusal};
 use super::quota::Reserved;
 use super::{Keeper, blocking, crash, takeover};
 use crate::clock::{self, Time};
-use crate::ipc::jail::{Answer, Commit, StagedFrom, Status};
+use crate::ipc::jail::{Answer, Commit, StagedFrom, Status, WaitingFile};
 use crate::ledger::Kind;
-use crate::names::{Digest, DropId, UserName};
+use crate::names::{Digest, DropId, FileName, UserName};
 use crate::policy::{self, Finalize, Grant, Operation, Policy};
 use crate::seal;
 use crate::sys::files::{self, Kind as FileKind};
 use crate::vpath::VirtualPath;
 pub use due::{Asked, deliver_due, deliver_when_due};
 pub use notes::{has_note, is_note, load};
+
+/// Names in one answer to a listing: with the longest names it fits into a message.
+const PAGE: usize = 200;
 
 /// Every upload that waits.
 #[derive(Default)]
@@ -53,6 +56,7 @@ struct Entry {
     path: VirtualPath,
     size: u64,
     sha256: Digest,
+    mtime: Option<u32>,
     closed_at: Time,
     /// Somebody was at it, or it failed: not tried again before then.
     not_before: Time,
@@ -68,6 +72,7 @@ pub struct Waits {
     pub path: VirtualPath,
     pub size: u64,
     pub sha256: Digest,
+    pub mtime: Option<u32>,
     pub closed_at: Time,
 }
 
@@ -94,6 +99,31 @@ impl Register {
         state.waits(user, *drop)
     }
 
+    /// Of what waits in `folder` of `user`'s view, the first names after `after`; and whether there are more.
+    pub fn page(&self, user: &UserName, folder: &VirtualPath, after: Option<&FileName>) -> (Vec<WaitingFile>, bool) {
+        let state = self.state();
+        let own = state.entries.range((user.clone(), DropId([0; 16]))..=(user.clone(), DropId([0xff; 16])));
+        let mut files: Vec<WaitingFile> = own
+            .filter(|(_, entry)| entry.path.parent().as_ref() == Some(folder))
+            .filter_map(|(_, entry)| {
+                let mtime = entry.mtime.unwrap_or_else(|| u32::try_from(entry.closed_at.unix_seconds()).unwrap_or(0));
+                Some(WaitingFile { name: entry.path.name()?, size: entry.size, mtime })
+            })
+            .filter(|file| after.is_none_or(|after| file.name > *after))
+            .collect();
+        files.sort_by(|one, other| one.name.cmp(&other.name));
+        let more = files.len() > PAGE;
+        files.truncate(PAGE);
+        (files, more)
+    }
+
+    /// Whether anything waits in `folder` or deeper: it would find no place there any more.
+    pub fn is_any_below(&self, user: &UserName, folder: &VirtualPath) -> bool {
+        let state = self.state();
+        let mut own = state.entries.range((user.clone(), DropId([0; 16]))..=(user.clone(), DropId([0xff; 16])));
+        own.any(|(_, entry)| entry.path.below(folder).is_some())
+    }
+
     pub fn count(&self) -> u64 {
         self.state().entries.len() as u64
     }
@@ -104,10 +134,10 @@ impl Register {
 
     fn insert(&self, waits: Waits, reserved: Option<Reserved>, policy: &Policy) {
         let until = waits.until(policy);
-        let Waits { user, drop, path, size, sha256, closed_at } = waits;
+        let Waits { user, drop, path, size, sha256, mtime, closed_at } = waits;
         let mut state = self.state();
         state.paths.insert((user.clone(), path.clone()), drop);
-        let entry = Entry { path, size, sha256, closed_at, not_before: Time(0), reserved };
+        let entry = Entry { path, size, sha256, mtime, closed_at, not_before: Time(0), reserved };
         state.entries.insert((user, drop), entry);
         if state.next.is_none_or(|next| until < next) {
             self.changed.notify_one();
@@ -146,6 +176,7 @@ impl State {
             path: entry.path.clone(),
             size: entry.size,
             sha256: entry.sha256,
+            mtime: entry.mtime,
             closed_at: entry.closed_at,
         })
     }
@@ -167,6 +198,7 @@ pub async fn begin(
         path: request.path.clone(),
         size: request.size,
         sha256: request.sha256,
+        mtime: request.mtime,
         closed_at,
     };
     let note = seal::Waiting {
@@ -289,7 +321,14 @@ pub async fn rename(
 /// A time that its client sets after CLOSE, as half of them do, is no coming back.
 pub async fn set_mtime(keeper: &Arc<Keeper>, user: &UserName, waits: &Waits, mtime: u32) -> Result<(), Refusal> {
     let (worker, user, drop) = (Arc::clone(keeper), user.clone(), waits.drop);
-    blocking(move || change(&worker, &user, drop, |note| note.mtime = Some(mtime))).await
+    blocking(move || {
+        change(&worker, &user, drop, |note| note.mtime = Some(mtime))?;
+        if let Some(entry) = worker.waiting.state().entries.get_mut(&(user, drop)) {
+            entry.mtime = Some(mtime);
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Replaces a note by a changed one, in one step.

@@ -310,7 +310,8 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             desk.log.push(format!("refused {what}"));
             Answer::Done
         }
-        ToKeeper::List { .. } | ToKeeper::RemoveFolder { .. } | ToKeeper::Bye { .. } => Answer::Done,
+        ToKeeper::List { .. } => Answer::Listed { waiting: Vec::new(), more: false },
+        ToKeeper::RemoveFolder { .. } | ToKeeper::Bye { .. } => Answer::Done,
     }
 }
 

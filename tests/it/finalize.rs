@@ -85,6 +85,8 @@ fn a_closed_upload_waits_and_is_delivered_when_nobody_came_back_to_it() {
     site.assert_private();
 
     assert_eq!(site.status()["waiting"], 1);
+    let listed = site.partner().sftp("ls -l /radiology").ok();
+    assert!(listed.contains(" 200000 ") && listed.contains("a.dcm"), "{listed}");
     later(&site, "+4min");
     assert!(delivered(&site).is_empty());
     later(&site, "+6min");
@@ -324,4 +326,17 @@ fn a_rename_to_a_name_that_waits_is_refused_unless_it_replaces() {
     site.partner().sftp("rename /radiology/b.dcm.part /radiology/a.dcm").ok();
     later(&site, "+6min");
     assert_delivered_once(&site, "a.dcm", &two);
+}
+
+#[test]
+fn a_folder_in_which_something_waits_is_neither_removed_nor_renamed() {
+    let site = site_with("quiet 5min");
+    site.partner().sftp("mkdir /radiology/study").ok();
+    site.partner().put(&site.file("a", b"in a folder"), "/radiology/study/a.dcm");
+    site.partner().sftp("rmdir /radiology/study").fails();
+    site.partner().sftp("rename /radiology/study /radiology/other").fails();
+    assert_eq!(site.partner().list("/radiology/study"), ["a.dcm"]);
+    later(&site, "+6min");
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/study/a.dcm") == b"in a folder");
+    site.partner().sftp("rename /radiology/study /radiology/other").ok();
 }

@@ -173,3 +173,31 @@ async fn what_waits_has_its_room_in_the_quota() {
     assert_eq!(swept.expired.len(), 2);
     assert_eq!(swept.expired[0].sha256, Digest(all[0].sha256));
 }
+
+#[tokio::test]
+async fn a_listing_has_every_name_that_waits_page_by_page() {
+    let place = Place::with(&[
+        (WAITS[0].0, &WAITS[0].1.replace("files = 2", "files = 1000").replace("100 B", "1 MiB")),
+        WAITS[1],
+    ]);
+    let mut all = Vec::new();
+    for n in 0..450 {
+        let name = format!("/lab/{n:04}.dcm");
+        let staging = place.staged_at(&name, b"x").await;
+        place.close(&staging).await.unwrap();
+        all.push(name[5..].to_owned());
+    }
+    let (mut names, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let (page, more) = place.keeper().waiting.page(&"partner".parse().unwrap(), &path("/lab"), after.as_ref());
+        pages += 1;
+        after = page.last().map(|file| file.name.clone());
+        names.extend(page.iter().map(|file| file.name.to_string()));
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((names, pages), (all, 3));
+    assert!(place.keeper().waiting.page(&"partner".parse().unwrap(), &path("/"), None).0.is_empty());
+    assert!(place.keeper().waiting.page(&"radiology".parse().unwrap(), &path("/lab"), None).0.is_empty());
+}

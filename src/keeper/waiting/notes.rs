@@ -87,6 +87,7 @@ pub fn parts(user: &UserName, drop: DropId, note: &seal::Waiting) -> Result<(Wai
         path,
         size: note.size,
         sha256: Digest(note.sha256),
+        mtime: note.mtime,
         closed_at: Time(note.closed_at),
     };
     let client = Client {
