@@ -5,7 +5,7 @@ use std::fs;
 
 use sealdrop::cli::demo::place::RADIOLOGY;
 
-use crate::site::{Site, content, everything_below, have_python};
+use crate::site::{Site, content, everything_below, have, have_python};
 use crate::wire::{Wire, string};
 
 /// Places of a wait, in order; `places` has those of commits and sweeps.
@@ -339,4 +339,21 @@ fn a_folder_in_which_something_waits_is_neither_removed_nor_renamed() {
     later(&site, "+6min");
     assert!(site.recipient(RADIOLOGY).get("/inbox/partner/study/a.dcm") == b"in a folder");
     site.partner().sftp("rename /radiology/study /radiology/other").ok();
+}
+
+#[test]
+fn a_client_that_compares_listings_does_not_send_again_what_waits() {
+    if !have("rclone") {
+        return;
+    }
+    let site = site_with("quiet 5min");
+    let bytes = content("compared ", 100_000);
+    fs::create_dir(site.work().join("out")).unwrap();
+    site.file("out/a.dcm", &bytes);
+    for _ in 0..2 {
+        site.partner().rclone(&["copy", "out", ":sftp:/radiology"]).ok();
+    }
+    assert_eq!(site.events_of("upload-parked", "/a.dcm").len(), 1);
+    later(&site, "+6min");
+    assert_delivered_once(&site, "a.dcm", &bytes);
 }
