@@ -5,8 +5,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::names::{FileName, escaped};
+use crate::names::{FileName, escaped, hex};
 
 /// A normalised absolute path: `/` or `/name/name…`, no empty, `.` or `..` component.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,6 +118,12 @@ impl VirtualPath {
         } else {
             Ok(joined)
         }
+    }
+
+    /// What an upload to this path is called in `.staging`, before the ending of each of its files. A digest, since a name
+    /// may be as long as a file's may.
+    pub fn staging_stem(&self) -> String {
+        hex(&Sha256::digest(&self.0)[..16])
     }
 
     /// What remains below `base`, as a path of its own: `/a/b/c` below `/a` is `/b/c`, and `/a` below itself `/`.

@@ -40,7 +40,15 @@ fn tell(say: &Say, state: &State) {
         ("sessions", format!("{} admitted, {} at the door", state.sessions, state.strangers)),
         ("users", state.users.to_string()),
         ("policy", state.policy.clone()),
-        ("holding", format!("{}, {} free", count(state.drops, "drop"), size(state.free_bytes))),
+        (
+            "holding",
+            format!(
+                "{}, {} waiting to be left alone, {} free",
+                count(state.drops, "drop"),
+                state.waiting,
+                size(state.free_bytes)
+            ),
+        ),
         ("audit log", format!("{}, root {}", count(state.events, "event"), state.log_root)),
         ("next sweep", state.next_sweep.map_or_else(|| "none is planned".to_owned(), |at| at.to_string())),
     ]);
@@ -52,7 +60,7 @@ fn as_json(state: &State) -> serde_json::Value {
         "pids": { "keeper": state.pid, "gate": state.gate_pid },
         "listen": state.listen, "confinement": state.confinement,
         "sessions": state.sessions, "strangers": state.strangers, "users": state.users, "policy": state.policy,
-        "drops": state.drops, "free_bytes": state.free_bytes,
+        "drops": state.drops, "waiting": state.waiting, "free_bytes": state.free_bytes,
         "events": state.events, "log_root": state.log_root,
         "next_sweep": state.next_sweep.map(|at| at.rfc3339()),
     })

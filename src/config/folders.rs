@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::finalize::finalize;
 use crate::config::reader::Reader;
 use crate::config::table::{At, Table};
 use crate::names::UserName;
@@ -57,6 +58,7 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
             format!("`expire` is {}", show_span(*expire)),
         );
     }
+    let finalize = finalize(table, kind, temp_names.as_ref(), resume_window.as_ref().map(|window| window.value));
     let overwrite = table.word("overwrite", &[("version", Overwrite::Version), ("refuse", Overwrite::Refuse)]);
     let mtime = table.word("mtime", &[("client", Mtime::Client), ("received", Mtime::Received)]);
     Some(Folder {
@@ -68,6 +70,7 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
         refuse: refuse?,
         max_size: max_size.map(|at| at.value),
         resume_window: resume_window?.value,
+        finalize: finalize?,
         overwrite: overwrite?,
         mtime: mtime?,
         temp_names: temp_names?,

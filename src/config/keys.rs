@@ -272,6 +272,12 @@ pub static FOLDER: Section = Section {
             "How long an interrupted upload can be continued before it is destroyed.",
         ),
         key(
+            "finalize",
+            Takes::Text,
+            "close",
+            "When an upload to a drop is finished. `close`: when its client closes it. `rename`: when it is renamed from a temp name, and nothing can be sent under a final one. `quiet 5min`: when it was closed and nobody came back to it for so long.",
+        ),
+        key(
             "overwrite",
             Takes::Word(&["version", "refuse"]),
             "version",

@@ -7,6 +7,7 @@ pub mod schedule;
 pub mod settings;
 
 mod cross;
+mod finalize;
 mod folders;
 mod login;
 mod reader;

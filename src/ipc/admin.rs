@@ -81,6 +81,8 @@ pub struct Status {
     pub sessions: u32,
     pub strangers: u32,
     pub drops: u64,
+    /// Uploads that are complete and will be delivered when they were left alone.
+    pub waiting: u64,
     pub events: u64,
     /// Root of the log over all `events`, hex.
     pub log_root: String,

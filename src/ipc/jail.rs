@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::clock::Time;
-use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName};
+use crate::names::{Digest, DropId, FileName, ReceiptId, SessionId, UserName};
 use crate::vpath::VirtualPath;
 
 /// What an admitted session needs to confine itself and to serve.
@@ -113,8 +113,10 @@ pub enum ToKeeper {
         drop: DropId,
         what: String,
     },
+    /// A listing begins; the answer is what is not in the folder yet. `after`: the next page of that, of the same listing.
     List {
         path: VirtualPath,
+        after: Option<FileName>,
     },
     MakeFolder {
         path: VirtualPath,
@@ -204,6 +206,8 @@ pub struct Commit {
     pub mtime: Option<u32>,
     /// When the first byte was staged.
     pub opened_at: Time,
+    /// The upload can be left in staging until nobody comes back to it, and was granted so.
+    pub waits: bool,
 }
 
 /// Key bytes on their way between processes; wiped when dropped, never printed.
@@ -223,7 +227,16 @@ pub enum Answer {
     Committed {
         receipt: ReceiptId,
     },
+    /// The upload will be delivered, but not before then; the session leaves its files where they are.
+    Waiting {
+        until: Time,
+    },
     Opened(Box<Opened>),
+    /// Of the user's uploads to this folder those that wait, by their names.
+    Listed {
+        waiting: Vec<WaitingFile>,
+        more: bool,
+    },
     Receipts {
         page: Vec<ReceiptEntry>,
         more: bool,
@@ -270,6 +283,8 @@ pub struct Staged {
     pub journal_key: Key,
     /// `path` is a temp name: CLOSE parks, a rename to a final name commits.
     pub temporary: bool,
+    /// The folder delivers when an upload was left alone for a while after CLOSE.
+    pub waits: bool,
     /// Bytes this upload may have at the most: the least of the folder's `max_size` and what is left of the quota.
     pub size_max: u64,
     /// What goes into the trailer.
@@ -290,6 +305,14 @@ pub enum Opened {
         #[serde(with = "serde_bytes")]
         envelope: Vec<u8>,
     },
+}
+
+/// An upload that is complete and not delivered yet: its sender sees it as a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WaitingFile {
+    pub name: FileName,
+    pub size: u64,
+    pub mtime: u32,
 }
 
 /// One name in a folder of `/receipts`.
@@ -338,6 +361,8 @@ pub struct Newer {
 /// Where a drop is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
+    /// It is complete and not delivered yet: its sender may still come back to it.
+    Waiting { until: Time },
     /// It can be picked up.
     Live,
     /// The same, past its expiry too, until somebody releases it.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Keeper, expiry, reload};
+use super::{Keeper, expiry, reload, waiting};
 use crate::clock::{self, Time};
 use crate::ipc::admin::{DropRow, ReceiptRow, Status, SweepRow, ToCommand, ToKeeper};
 use crate::ipc::channel::{AsyncSocket, Socket};
@@ -103,6 +103,7 @@ fn status(keeper: &Keeper) -> Result<ToCommand, String> {
         sessions: u32::try_from(keeper.sessions.count()).unwrap_or(u32::MAX),
         strangers: keeper.sessions.strangers(),
         drops: keeper.ledger.live_drops().map_err(|e| e.to_string())?,
+        waiting: keeper.waiting.count(),
         events: head.size,
         log_root: head.root.to_string(),
         next_sweep: keeper.settings.sweep.next_after(clock::now()),
@@ -232,7 +233,10 @@ async fn sweep(keeper: &Arc<Keeper>, at: Option<Time>, uid: u32) -> ToCommand {
     event.detail = Some(format!("sweep as of {now}, by uid {uid}"));
     let recorded = keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await;
     let swept = match recorded {
-        Ok(_) => expiry::sweep(keeper, now).await,
+        Ok(_) => {
+            waiting::deliver_due(keeper, now, waiting::Asked::ByPerson).await;
+            expiry::sweep(keeper, now).await
+        }
         Err(refusal) => Err(refusal),
     };
     match swept {

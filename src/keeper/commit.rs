@@ -9,7 +9,7 @@ use super::delivery::{DeliveryError, Existing, Names};
 use super::desk::{Client, Refusal};
 use super::quota::{QuotaError, Reserved};
 use super::takeover::Part;
-use super::{Keeper, blocking, crash, keys, namespace, versions};
+use super::{Keeper, blocking, crash, keys, namespace, versions, waiting};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
 use crate::ledger::{
@@ -33,10 +33,15 @@ pub async fn stage(
         let operation = Operation::Rename { from: &from.path, to: &path, folder: false };
         let _checked: Grant = keeper.permit(client, &operation)?;
     }
-    let grant = keeper.permit(client, &Operation::Upload { path: &path })?;
+    // Renamed, it comes no more: it takes the name.
+    let grant = match &from {
+        Some(from) if from.path != path => keeper.permit(client, &Operation::Deliver { path: &path })?,
+        _ => keeper.permit(client, &Operation::Upload { path: &path })?,
+    };
     let folder = folder_of(&grant)?;
     let recipients = recipients(&keeper.policy(), client, &folder)?;
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
+    let continued = from.as_ref().map(|from| from.drop);
     let (grant, size_max) = blocking(move || {
         let tree = worker.state.tree(&user)?;
         match files::facts_beneath(tree.as_fd(), path.relative()) {
@@ -49,12 +54,20 @@ pub async fn stage(
             }
             Err(e) => return Err(e.into()),
         }
+        // What is continued makes room for itself.
+        if let Some(drop) = continued {
+            std::mem::drop(worker.waiting.take_room(&user, drop));
+        }
         let size_max = worker.quotas.room(&worker.ledger, &user, &grant)?;
         Ok((grant, size_max))
     })
     .await?;
     let (drop, file_key) = match from {
-        Some(from) => (from.drop, None),
+        Some(from) => {
+            // What is continued waits no longer.
+            waiting::reopen(keeper, client, &from).await?;
+            (from.drop, None)
+        }
         None => {
             let mut id = [0; 16];
             getrandom::fill(&mut id).map_err(Refusal::machine)?;
@@ -71,6 +84,7 @@ pub async fn stage(
         file_key,
         journal_key: Key(*keeper.keys.journal_key(&client.user, drop).expose()),
         temporary: grant.temporary(),
+        waits: matches!(folder.finalize, policy::Finalize::Quiet(_)) && !grant.temporary(),
         size_max,
         sender: client.user.clone(),
         recipients: recipients.into_iter().map(|r| r.user).collect(),
@@ -78,7 +92,7 @@ pub async fn stage(
     })))
 }
 
-/// Makes a finished upload a drop: durable, delivered, recorded; then, and only then, answers.
+/// A finished upload becomes a drop, or waits until it has been left alone for as long as its folder says.
 pub async fn commit(
     keeper: &Arc<Keeper>,
     client: &Client,
@@ -88,14 +102,25 @@ pub async fn commit(
     let Some(part) = descriptors.pop() else {
         return Err(Refusal::machine("a commit came without its file"));
     };
-    let grant = keeper.permit(client, &Operation::Upload { path: &request.path })?;
+    if request.waits {
+        let grant = keeper.permit(client, &Operation::Deliver { path: &request.path })?;
+        if let policy::Finalize::Quiet(span) = folder_of(&grant)?.finalize {
+            return waiting::begin(keeper, client, request, part, grant, span).await;
+        }
+    }
+    deliver(keeper, client, request, part).await
+}
+
+/// Makes a finished upload a drop: durable, delivered, recorded; then, and only then, answers.
+pub async fn deliver(keeper: &Arc<Keeper>, client: &Client, request: Commit, part: OwnedFd) -> Result<Answer, Refusal> {
+    let grant = keeper.permit(client, &Operation::Deliver { path: &request.path })?;
     let Place::Folder { below, .. } = grant.place() else {
         return Err(Refusal::machine("an upload was permitted outside every folder"));
     };
     let below = below.clone();
     let _turn = keeper.turns.to_commit(&client.user, &below).await;
     // Asked again: the wait for the turn may have been long, and the policy another since.
-    let grant = keeper.permit(client, &Operation::Upload { path: &request.path })?;
+    let grant = keeper.permit(client, &Operation::Deliver { path: &request.path })?;
     let policy = keeper.policy();
     let folder = folder_of(&grant)?;
     let upload = Upload {
@@ -187,7 +212,7 @@ pub async fn park(
 
 /// An upload ended without commit.
 pub async fn discard(
-    keeper: &Keeper,
+    keeper: &Arc<Keeper>,
     client: &Client,
     path: &VirtualPath,
     drop: DropId,
@@ -195,6 +220,9 @@ pub async fn discard(
     keep: bool,
     why: Abandon,
 ) -> Result<Answer, Refusal> {
+    if !keep {
+        waiting::cancel(keeper, &client.user, drop).await?;
+    }
     let mut event = keeper.event(client, Kind::UploadAbandoned, Some(path));
     event.drop = Some(drop);
     event.bytes = Some(bytes);

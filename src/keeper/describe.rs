@@ -14,6 +14,12 @@ use crate::vpath::VirtualPath;
 /// The digest of what stands at `path` now. What has expired has none: it is answered as reading it would be.
 pub async fn digests(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::Describe { path })?;
+    if let Some(waits) = keeper.waiting.at(&client.user, path) {
+        let mut event = keeper.event(client, Kind::DigestRead, Some(path));
+        event.drop = Some(waits.drop);
+        keeper.record_event(event).await?;
+        return Ok(Answer::Digests { size: waits.size, sha256: waits.sha256 });
+    }
     let record = keeper.ledger.drop_at(&client.user, path)?;
     let record = record.ok_or_else(|| Refusal::not_there("no drop of this user is at this path"))?;
     readable(&record)?;
@@ -27,6 +33,22 @@ pub async fn digests(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Re
 /// drop is in its inbox.
 pub async fn status(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
     let grant = keeper.permit(client, &Operation::Describe { path })?;
+    if let Some(waits) = keeper.waiting.at(&client.user, path) {
+        let mut event = keeper.event(client, Kind::StatusRead, Some(path));
+        event.drop = Some(waits.drop);
+        keeper.record_event(event).await?;
+        return Ok(Answer::DropStatus(Box::new(DropStatus {
+            drop: waits.drop,
+            sender: client.user.clone(),
+            size: waits.size,
+            sha256: waits.sha256,
+            received: waits.closed_at,
+            expires: None,
+            standing: Standing::Waiting { until: waits.until(&keeper.policy()) },
+            superseded: None,
+            deliveries: Vec::new(),
+        })));
+    }
     let mut found = keeper.ledger.drop_at(&client.user, path)?;
     if found.is_none() && matches!(grant.place(), Place::Folder { .. }) {
         let receipt = keeper.ledger.receipt_at(&client.user, path)?;

@@ -7,6 +7,7 @@
 //! | [`desk`] | one session's conversation |
 //! | [`admission`] | who is let in |
 //! | [`commit`], [`takeover`], [`delivery`] | an upload becomes a drop |
+//! | [`waiting`] | one that is complete, and may still change |
 //! | [`open`], [`receipts`], [`describe`] | what is read |
 //! | [`namespace`] | what is renamed, made, removed |
 //! | [`expiry`], [`recovery`] | what ends, and what a crash left |
@@ -36,6 +37,7 @@ pub mod takeover;
 mod tests;
 pub mod turns;
 pub mod versions;
+pub mod waiting;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -121,6 +123,7 @@ pub struct Keeper {
     pub turns: turns::Turns,
     pub hands: Arc<takeover::Hands>,
     pub quotas: Arc<quota::Quotas>,
+    pub waiting: waiting::Register,
     pub sweeping: tokio::sync::Mutex<()>,
     pub password_turns: Semaphore,
     to_gate: mpsc::UnboundedSender<ToGate>,
@@ -152,6 +155,7 @@ impl Keeper {
             turns: turns::Turns::default(),
             hands: Arc::default(),
             quotas: Arc::default(),
+            waiting: waiting::Register::default(),
             sweeping: tokio::sync::Mutex::default(),
             password_turns: Semaphore::new(PASSWORDS_AT_ONCE),
             to_gate,
@@ -209,7 +213,7 @@ pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gat
 }
 
 /// The first entries of this run, and what the last one left.
-fn start(keeper: &Keeper, recoveries: &[Recovery]) -> Result<(), Refusal> {
+fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
     let digest = keeper.policy().digest;
     let mut events = Vec::new();
     let mut started = Event::new(keeper.since, Kind::DaemonStarted);
@@ -239,6 +243,7 @@ fn start(keeper: &Keeper, recoveries: &[Recovery]) -> Result<(), Refusal> {
             "uploads and removals left by the last run were put in order"
         );
     }
+    waiting::load(keeper)?;
     Ok(())
 }
 
@@ -287,6 +292,7 @@ async fn serve(keeper: &Arc<Keeper>, gate: Socket, mut gate_mail: GateMail) -> R
         "ready"
     );
     tokio::spawn(sweep_on_schedule(Arc::clone(keeper)));
+    tokio::spawn(waiting::deliver_when_due(Arc::clone(keeper)));
     let mut watchdog = process::watchdog_interval().map(tokio::time::interval);
     loop {
         let beat = async {

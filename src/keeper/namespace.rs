@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::delivery::{first_number, remove_if_there};
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking, crash, versions};
+use super::{Keeper, blocking, crash, versions, waiting};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
 use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Earlier, Kind, Write};
@@ -20,9 +20,19 @@ use crate::policy::{self, Operation};
 use crate::sys::files::{self, Kind as FileKind};
 use crate::vpath::VirtualPath;
 
-pub async fn list(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
+/// Recorded once, with its first page.
+pub async fn list(
+    keeper: &Keeper,
+    client: &Client,
+    path: &VirtualPath,
+    after: Option<FileName>,
+) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::List { path })?;
-    keeper.record_event(keeper.event(client, Kind::Listed, Some(path))).await.map(|()| Answer::Done)
+    if after.is_none() {
+        keeper.record_event(keeper.event(client, Kind::Listed, Some(path))).await?;
+    }
+    let (waiting, more) = keeper.waiting.page(&client.user, path, after.as_ref());
+    Ok(Answer::Listed { waiting, more })
 }
 
 pub async fn make_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
@@ -36,6 +46,9 @@ pub async fn make_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPat
 pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::RemoveFolder { path: &path })?;
     let _turn = keeper.turns.to_change(&client.user).await;
+    if keeper.waiting.is_any_below(&client.user, &path) {
+        return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty).into());
+    }
     let event = keeper.event(client, Kind::FolderRemoved, Some(&path));
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
     blocking(move || {
@@ -122,6 +135,9 @@ pub async fn rename(
     to: VirtualPath,
     replace: bool,
 ) -> Result<Answer, Refusal> {
+    if let Some(waits) = keeper.waiting.at(&client.user, &from) {
+        return waiting::rename(keeper, client, &waits, to, replace).await;
+    }
     let _turn = keeper.turns.to_change(&client.user).await;
     let mut event = keeper.event(client, Kind::Renamed, Some(&from));
     event.to = Some(to.clone());
@@ -134,6 +150,10 @@ pub async fn rename(
         let folder = matches!(kind, Ok(FileKind::Folder));
         let grant = worker.permit(&asker, &Operation::Rename { from: &from, to: &to, folder })?;
         kind?;
+        if folder && worker.waiting.is_any_below(&asker.user, &from) {
+            let say = "files in this folder wait to be delivered: rename it when they are";
+            return Err(Refusal::rule(Status::Failure, say, "a folder in which uploads wait"));
+        }
         let is_drop = grant.folder().is_some_and(|f| f.kind == policy::FolderKind::Drop);
         let taken = match files::facts_beneath(tree.as_fd(), to.relative()) {
             Ok(there) if !replace || folder || there.kind != FileKind::File => {
@@ -321,7 +341,9 @@ pub async fn set_times(
     let grant = keeper.permit(client, &Operation::SetTimes { path: &path })?;
     let mut event = keeper.event(client, Kind::TimesSet, Some(&path));
     event.detail = Some(format!("mtime {}", crate::clock::Time::from_unix_seconds(u64::from(mtime))));
-    if grant.folder().is_some_and(|folder| folder.mtime == policy::Mtime::Client) {
+    if let Some(waits) = keeper.waiting.at(&client.user, &path) {
+        waiting::set_mtime(keeper, &client.user, &waits, mtime).await?;
+    } else if grant.folder().is_some_and(|folder| folder.mtime == policy::Mtime::Client) {
         let (worker, user) = (Arc::clone(keeper), client.user.clone());
         blocking(move || {
             let tree = worker.state.tree(&user)?;

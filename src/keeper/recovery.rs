@@ -20,7 +20,7 @@ use super::delivery::{COMMIT, MARK, before_number, remove_if_there};
 use super::desk::Refusal;
 use super::expiry::drop_of;
 use super::state::STAGING;
-use super::takeover;
+use super::{takeover, waiting};
 use crate::clock::Time;
 use crate::ledger::{Batch, DropKind, Event, Kind};
 use crate::names::{DropId, UserName};
@@ -125,6 +125,9 @@ fn remove_orphans(owner: &UserName, staging: BorrowedFd<'_>) -> Result<(), Refus
 fn settle_commits(keeper: &Keeper, owner: &UserName) -> Result<(), Refusal> {
     let Some(commit) = open_in(keeper, owner, COMMIT)? else { return Ok(()) };
     for name in names_in(commit.as_fd())? {
+        if waiting::is_note(&name) {
+            continue;
+        }
         tracing::info!(user = %owner, ?name, "a leftover of a commit is removed");
         remove_if_there(commit.as_fd(), &name)?;
     }
@@ -352,6 +355,10 @@ fn discard_if_stale(
     let windows = policy.user(owner).into_iter().flat_map(|user| user.folders.iter().map(|f| f.resume_window));
     let window = windows.max().unwrap_or(Duration::ZERO);
     let touched = Time::from_unix_seconds(u64::try_from(staged.facts.mtime).unwrap_or(0));
+    // Its window begins when it does not wait any more.
+    if staged.drop.is_some_and(|drop| waiting::has_note(keeper, owner, drop)) {
+        return Ok(0);
+    }
     // A session that still works on it holds its lock.
     if now.since(touched) <= window || !files::lock_exclusive(staged.file.as_fd())? {
         return Ok(0);
@@ -366,7 +373,7 @@ fn discard_if_stale(
     Ok(1)
 }
 
-fn remove_upload(staging: BorrowedFd<'_>, part: &OsStr) -> Result<(), Refusal> {
+pub fn remove_upload(staging: BorrowedFd<'_>, part: &OsStr) -> Result<(), Refusal> {
     remove_if_there(staging, part)?;
     remove_if_there(staging, Path::new(part).with_extension("jrn").as_os_str())?;
     Ok(files::sync(staging)?)

@@ -37,6 +37,7 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
     keeper.record_event(event).await.map_err(|refusal| refusal.why)?;
     let same = loaded.policy.digest == before;
     keeper.set_policy(loaded.policy);
+    keeper.waiting.look_again();
     let ended = end_the_barred(keeper).await;
     tracing::info!(policy = %keeper.policy().digest, by, ended, "policy loaded");
     Ok(if same {

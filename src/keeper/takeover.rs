@@ -156,15 +156,24 @@ impl Part {
     /// session makes it say.
     pub fn trailer(&self) -> Result<Trailer, Refusal> {
         let file = File::from(self.file.try_clone()?);
-        let length = file.metadata()?.len();
-        let mut footer_bytes = [0; FOOTER_LEN];
-        file.read_exact_at(&mut footer_bytes, length.saturating_sub(FOOTER_LEN as u64))?;
-        let footer = Footer::parse(&footer_bytes)?;
-        footer.check_len(length)?;
-        let mut trailer = vec![0; footer.trailer_len as usize];
-        file.read_exact_at(&mut trailer, footer.trailer_offset())?;
-        Ok(Trailer::open(&self.head, &self.key, &footer_bytes, &trailer)?)
+        trailer_of(&file, file.metadata()?.len(), &self.head, &self.key)
     }
+}
+
+/// What an upload that is not taken over says of itself: it is `drop`, whole, and closed by its trailer.
+pub fn inspect(file: &File, drop: DropId, key: &FileKey) -> Result<Trailer, Refusal> {
+    let head = head_of(file.as_fd(), key, drop)?;
+    trailer_of(file, file.metadata()?.len(), &head, key)
+}
+
+fn trailer_of(file: &File, length: u64, head: &Head, key: &FileKey) -> Result<Trailer, Refusal> {
+    let mut footer_bytes = [0; FOOTER_LEN];
+    file.read_exact_at(&mut footer_bytes, length.saturating_sub(FOOTER_LEN as u64))?;
+    let footer = Footer::parse(&footer_bytes)?;
+    footer.check_len(length)?;
+    let mut trailer = vec![0; footer.trailer_len as usize];
+    file.read_exact_at(&mut trailer, footer.trailer_offset())?;
+    Ok(Trailer::open(head, key, &footer_bytes, &trailer)?)
 }
 
 impl AsFd for Part {

@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::names::{FileName, UserName};
 use crate::policy::grant::{Grant, Place, Target};
 use crate::policy::reason::Reason;
-use crate::policy::user::{Folder, FolderKind, Policy, User};
+use crate::policy::user::{Finalize, Folder, FolderKind, Policy, User};
 use crate::vpath::VirtualPath;
 
 /// Who asks, from where, when.
@@ -24,7 +24,12 @@ pub struct Facts<'a> {
 /// What is asked for. Paths are in the user's view.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation<'a> {
+    /// Bytes are sent under this name.
     Upload {
+        path: &'a VirtualPath,
+    },
+    /// What was sent takes this name for good.
+    Deliver {
         path: &'a VirtualPath,
     },
     Read {
@@ -86,7 +91,8 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, operation: &Operation<'_>) -> 
     }
     let decided = match *operation {
         Operation::Rename { from, to, folder } => rename(user, from, to, folder),
-        Operation::Upload { path } => upload(user, path),
+        Operation::Upload { path } => upload(user, path, true),
+        Operation::Deliver { path } => upload(user, path, false),
         Operation::MakeFolder { path } => make_folder(user, path),
         Operation::Read { path } | Operation::List { path } | Operation::Stat { path } => look(user, path, operation),
         Operation::ReadReceipt { path } => read_receipt(user, path),
@@ -100,7 +106,7 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, operation: &Operation<'_>) -> 
     }
 }
 
-fn upload(user: &Arc<User>, path: &VirtualPath) -> Result<Grant, Reason> {
+fn upload(user: &Arc<User>, path: &VirtualPath, bytes_come: bool) -> Result<Grant, Reason> {
     let place = place_to_make(user, path)?;
     match &place {
         Place::Root => Err(Reason::IsFolder),
@@ -109,6 +115,9 @@ fn upload(user: &Arc<User>, path: &VirtualPath) -> Result<Grant, Reason> {
         Place::Folder { folder, below } => {
             let name = below.name().ok_or(Reason::IsFolder)?;
             let temporary = name_is_taken(folder, &name)?;
+            if bytes_come && !temporary && folder.finalize == Finalize::Rename {
+                return Err(Reason::RenameOnly);
+            }
             let rule = match folder.kind {
                 FolderKind::Drop => "a drop folder takes files",
                 FolderKind::Shared => "a shared folder takes files",

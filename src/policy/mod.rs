@@ -20,7 +20,7 @@ pub use patterns::Patterns;
 pub use reason::{Reason, Status};
 pub use units::ByteSize;
 pub use user::{
-    Barred, Folder, FolderKind, Inbox, Kem, Limits, Login, Method, Mtime, Overwrite, Policy, PublicKey, User,
+    Barred, Finalize, Folder, FolderKind, Inbox, Kem, Limits, Login, Method, Mtime, Overwrite, Policy, PublicKey, User,
 };
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub enum Reason {
     NotAccepted,
     #[error("the file name matches `refuse` pattern `{0}`")]
     Refused(String),
+    #[error("a final name, and `finalize = \"rename\"`")]
+    RenameOnly,
     #[error("a rename out of its folder")]
     OtherFolder,
     #[error("a folder cannot move into itself")]
@@ -68,6 +70,7 @@ impl Reason {
             Self::FolderThere => "this folder is already there",
             Self::IsFolder => "this is a folder",
             Self::NotAccepted | Self::Refused(_) => "files of this name are not taken here",
+            Self::RenameOnly => "send this under a temporary name, such as NAME.part, and rename it",
             Self::OtherFolder => "a file stays in its folder: send it again to the other one",
             Self::IntoItself => "a folder cannot be moved into itself",
             Self::Exists => "a file of this name is already there and may not be replaced",
@@ -97,6 +100,7 @@ impl Reason {
             | Self::TopFixed
             | Self::FolderFixed
             | Self::NotAccepted
+            | Self::RenameOnly
             | Self::Refused(_) => Status::PermissionDenied,
         }
     }

@@ -39,6 +39,7 @@ fn folder(place: &str, kind: FolderKind) -> Folder {
         refuse: Patterns::none(),
         max_size: None,
         resume_window: Duration::from_secs(3600),
+        finalize: Finalize::Close,
         overwrite: Overwrite::Version,
         mtime: Mtime::Client,
         temp_names: Patterns::temp_names(),
@@ -121,6 +122,7 @@ fn rename(from: &str, to: &str) -> Result<Grant, Reason> {
 fn all_operations<'a>(a: &'a VirtualPath, b: &'a VirtualPath) -> Vec<Operation<'a>> {
     vec![
         Operation::Upload { path: a },
+        Operation::Deliver { path: a },
         Operation::Read { path: a },
         Operation::List { path: a },
         Operation::Stat { path: a },
@@ -485,4 +487,22 @@ proptest! {
         let LoginVerdict::Refuse { reason: LoginRefusal::UnknownUser, methods } = verdict else { return Err(TestCaseError::fail("admitted")) };
         prop_assert_eq!(methods, policy().methods());
     }
+}
+
+#[test]
+fn where_a_rename_finishes_an_upload_nothing_is_sent_under_a_final_name() {
+    let mut acme = account("acme");
+    acme.folders = vec![Arc::new(Folder { finalize: Finalize::Rename, ..folder("/radiology", FolderKind::Drop) })];
+    let policy = Policy::new(Digest([0; 32]), [acme]);
+    let user = name("acme");
+    let facts = Facts { user: &user, address: Some(address()), now: NOW };
+    let (last, temporary) = (path("/radiology/a.dcm"), path("/radiology/a.dcm.part"));
+    let asked = |operation: Operation<'_>| match decide(&policy, &facts, &operation) {
+        Verdict::Permit(grant) => Ok(grant),
+        Verdict::Refuse(reason) => Err(reason),
+    };
+    assert_eq!(asked(Operation::Upload { path: &last }).unwrap_err(), Reason::RenameOnly);
+    assert!(asked(Operation::Upload { path: &temporary }).unwrap().temporary());
+    assert!(asked(Operation::Rename { from: &temporary, to: &last, folder: false }).is_ok());
+    assert!(!asked(Operation::Deliver { path: &last }).unwrap().temporary());
 }

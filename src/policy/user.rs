@@ -99,6 +99,7 @@ pub struct Folder {
     pub max_size: Option<ByteSize>,
     /// How long an unfinished upload can be continued before it is destroyed.
     pub resume_window: Duration,
+    pub finalize: Finalize,
     pub overwrite: Overwrite,
     pub mtime: Mtime,
     /// Names under which clients upload before they rename to the final one: never delivered.
@@ -111,6 +112,17 @@ pub enum FolderKind {
     Drop,
     /// Read and write, sealed to its owner.
     Shared,
+}
+
+/// When an upload is finished. Of a shared folder always [`Finalize::Close`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finalize {
+    /// When its client closes it.
+    Close,
+    /// When it is renamed from a temp name; under a final name nothing can be sent.
+    Rename,
+    /// When it was closed and then left alone for so long.
+    Quiet(Duration),
 }
 
 /// What an upload to a name that is already there means.

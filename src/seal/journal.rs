@@ -22,6 +22,8 @@ const CLOSED: u16 = 8;
 const MTIME: u16 = 9;
 const OPENED_AT: u16 = 10;
 const UPDATED_AT: u16 = 11;
+const DURABLE: u16 = 16;
+const ANCHOR: u16 = 17;
 
 /// What an upload in progress knows.
 #[derive(Clone)]
@@ -46,6 +48,11 @@ pub struct Journal {
     /// Milliseconds since 1970.
     pub opened_at: u64,
     pub updated_at: u64,
+    /// Of the records, those that were durable when this was written: no crash can have taken them.
+    pub durable: u64,
+    /// A number of durable records, and [`super::Midstate::save`] of exactly those: where hashing goes on from when a crash
+    /// has taken some of the others.
+    pub anchor: Option<(u64, Vec<u8>)>,
 }
 
 impl Journal {
@@ -87,13 +94,16 @@ impl Journal {
         self.tail.len() < CHUNK
             && held <= SIZE_MAX
             && self.hashed <= held
+            && self.durable <= self.records
+            && self.anchor.as_ref().is_none_or(|(records, _)| *records <= self.durable)
             && generations_fit(&self.gens)
             && self.gens.last().is_none_or(|(index, _)| *index <= self.records)
             && self.closed.is_none_or(|(size, _)| size == held)
     }
 
     fn fields(&self) -> Fields {
-        let varying = self.path.len() + self.tail.len() + self.sha256.len() + 12 * self.gens.len();
+        let anchor = self.anchor.as_ref().map_or(0, |(_, sha256)| sha256.len());
+        let varying = self.path.len() + self.tail.len() + self.sha256.len() + anchor + 12 * self.gens.len();
         let mut fields = Fields::with_capacity(256 + varying);
         fields.put(PATH, &self.path);
         fields.put(FILE_KEY, self.file_key.expose());
@@ -110,6 +120,12 @@ impl Journal {
         }
         fields.put_u64(OPENED_AT, self.opened_at);
         fields.put_u64(UPDATED_AT, self.updated_at);
+        if self.durable > 0 {
+            fields.put_u64(DURABLE, self.durable);
+        }
+        if let Some((records, sha256)) = &self.anchor {
+            fields.put(ANCHOR, &[&records.to_be_bytes()[..], sha256].concat());
+        }
         fields
     }
 
@@ -120,6 +136,13 @@ impl Journal {
             Some(value) => {
                 let (size, sha256) = value.split_first_chunk()?;
                 Some((u64::from_be_bytes(*size), sha256.try_into().ok()?))
+            }
+        };
+        let anchor = match fields.get(ANCHOR) {
+            None => None,
+            Some(value) => {
+                let (records, sha256) = value.split_first_chunk()?;
+                Some((u64::from_be_bytes(*records), sha256.to_vec()))
             }
         };
         Some(Self {
@@ -134,6 +157,8 @@ impl Journal {
             mtime: fields.optional(MTIME)?.map(u32::from_be_bytes),
             opened_at: fields.u64(OPENED_AT)?,
             updated_at: fields.u64(UPDATED_AT)?,
+            durable: fields.optional(DURABLE)?.map_or(0, u64::from_be_bytes),
+            anchor,
         })
     }
 }

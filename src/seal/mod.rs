@@ -20,6 +20,7 @@ mod tests;
 mod trailer;
 #[cfg(test)]
 mod vectors;
+mod waiting;
 mod wrap;
 mod writer;
 
@@ -34,6 +35,7 @@ pub use reader::{ReadAt, ReadError, Reader};
 pub use recipient::{Identity, Kem, KeyTextError, Recipient};
 pub use record::{Records, body_len, record_generation, record_offset};
 pub use trailer::{Footer, Trailer};
+pub use waiting::Waiting;
 pub use writer::Sealer;
 
 /// Head and envelope together: where the body begins.

@@ -227,6 +227,7 @@ fn all() -> Vec<Vector> {
     ends::bad_bodies(&mut suite);
     ends::bad_ends(&mut suite);
     texts::journals(&mut suite);
+    texts::notes(&mut suite);
     texts::texts(&mut suite);
     suite.0
 }
@@ -247,6 +248,8 @@ pub(super) fn journal(entropy: &mut dyn Entropy) -> Journal {
         mtime: Some(1_790_000_000),
         opened_at: 1_795_308_143_000,
         updated_at: 1_795_308_144_000,
+        durable: 0,
+        anchor: None,
     }
 }
 

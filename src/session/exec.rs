@@ -321,19 +321,25 @@ async fn receipt_text(shared: &Shared, path: VirtualPath, part: Part) -> Outcome
 async fn status_text(shared: &Shared, path: VirtualPath) -> Outcome<Vec<u8>> {
     let tree = &shared.tree;
     let disk = tree.resolve(path.clone());
-    if !tree.exists(&disk)
-        && let Some(size) = tree.staging.size(&disk)
-        && tree.stat(&disk).is_ok()
-    {
-        let lines = [("path", escaped(path.as_bytes())), ("state", "not complete: it can be continued".to_owned())];
-        return Ok(table(lines.into_iter().chain([("size", format!("{size} so far"))])));
-    }
     if tree.shows_sealed(&path) && disk == path {
         return Err(NO_SUCH_FILE);
     }
-    match shared.keeper.ask(ToKeeper::DropStatus { path: disk }).await? {
-        Answer::DropStatus(status) => Ok(table(status_lines(&path, &status, shared.admission.user.as_str()))),
-        _ => Err(KEEPER_GONE),
+    let staged = if tree.exists(&disk) { None } else { tree.staging.size(&disk).filter(|_| tree.stat(&disk).is_ok()) };
+    // Of what is staged it knows whether that waits to be delivered; all else it says is of a file that was there before.
+    let told = shared.keeper.ask(ToKeeper::DropStatus { path: disk }).await;
+    match (told, staged) {
+        (Ok(Answer::DropStatus(status)), staged)
+            if staged.is_none() || matches!(status.standing, Standing::Waiting { .. }) =>
+        {
+            Ok(table(status_lines(&path, &status, shared.admission.user.as_str())))
+        }
+        (Err(refusal), _) if refusal != NO_SUCH_FILE => Err(refusal),
+        (Err(refusal), None) => Err(refusal),
+        (Ok(_), None) => Err(KEEPER_GONE),
+        (_, Some(size)) => {
+            let lines = [("path", escaped(path.as_bytes())), ("state", "not complete: it can be continued".to_owned())];
+            Ok(table(lines.into_iter().chain([("size", format!("{size} so far"))])))
+        }
     }
 }
 
@@ -343,6 +349,7 @@ fn table<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> Vec<u8> {
 
 fn status_lines(path: &VirtualPath, status: &DropStatus, user: &str) -> Vec<(&'static str, String)> {
     let standing = match status.standing {
+        Standing::Waiting { until } => format!("waiting until {until}"),
         Standing::Live => "delivered".to_owned(),
         Standing::Held => "held: kept past its expiry until it is released".to_owned(),
         Standing::Expired => "expired: nobody can read it any more".to_owned(),
@@ -361,6 +368,9 @@ fn status_lines(path: &VirtualPath, status: &DropStatus, user: &str) -> Vec<(&'s
     if let Some(newer) = status.superseded {
         let by = newer.by.map_or_else(String::new, |receipt| format!(" by receipt {receipt}"));
         lines.push(("superseded", format!("{}{by}", newer.at)));
+    }
+    if matches!(status.standing, Standing::Waiting { .. }) {
+        lines.retain(|(name, _)| !["received", "expires"].contains(name));
     }
     if status.sender.as_str() != user {
         lines.push(("from", status.sender.to_string()));

@@ -2,7 +2,7 @@
 //! and nothing in it follows a link. Sizes are those of the plaintext, from the footer of each sealed file; in the inbox
 //! of a user who holds the identity, files show as `<name>.sealed` with the size they have on disk.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -62,7 +62,17 @@ pub enum Folder {
         dir: OwnedFd,
         listing: Box<Listing>,
         view: View,
+        /// Uploads that wait to be delivered: they stand for older files of their names, or come last.
+        waiting: BTreeMap<FileName, Attrs>,
     },
+}
+
+impl Folder {
+    pub fn add_waiting(&mut self, name: FileName, attrs: Attrs) {
+        if let Self::Disk { waiting, .. } = self {
+            waiting.insert(name, attrs);
+        }
+    }
 }
 
 impl Tree {
@@ -151,6 +161,10 @@ impl Tree {
         }
         let view = self.view(path);
         let disk = self.resolve(path.clone());
+        // What waits to be delivered is the newest version of the file, and what its sender closed.
+        if view != View::Sealed && self.staging.is_waiting(path) {
+            return self.staged_attrs(path).ok_or(NO_SUCH_FILE);
+        }
         match files::facts_beneath(self.root.as_fd(), disk.relative()) {
             Ok(facts) if facts.kind == Kind::Folder => Ok(self.folder_attrs(Some(&facts))),
             Ok(facts) if facts.kind == Kind::File => {
@@ -238,7 +252,7 @@ impl Tree {
             Place::In(_) => {
                 let dir = files::open_dir_beneath(self.root.as_fd(), path.relative())?;
                 let listing = Box::new(files::list(dir.as_fd())?);
-                Ok(Folder::Disk { dir, listing, view: self.view(path) })
+                Ok(Folder::Disk { dir, listing, view: self.view(path), waiting: BTreeMap::new() })
             }
             Place::Receipts(_) | Place::Nowhere => Err(NO_SUCH_FILE),
         }
@@ -250,9 +264,15 @@ impl Tree {
             Folder::Listed(names) => {
                 Ok(names.pop_front().map(|name| (name.as_bytes().to_vec(), self.folder_attrs(None))))
             }
-            Folder::Disk { dir, listing, view } => {
+            Folder::Disk { dir, listing, view, waiting } => {
                 for entry in listing {
                     let entry = entry?;
+                    if !waiting.is_empty()
+                        && let Some((name, attrs)) =
+                            FileName::new(&entry.name).ok().and_then(|n| waiting.remove_entry(&n))
+                    {
+                        return Ok(Some((name.as_bytes().to_vec(), attrs)));
+                    }
                     let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&entry.name);
                     if entry.kind == Some(Kind::Folder) {
                         if let Ok(facts) = files::facts_at(dir.as_fd(), name) {
@@ -275,7 +295,7 @@ impl Tree {
                         }
                     }
                 }
-                Ok(None)
+                Ok(waiting.pop_first().map(|(name, attrs)| (name.as_bytes().to_vec(), attrs)))
             }
         }
     }

@@ -120,9 +120,12 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
                     say_goodbye(&handle, "the server ended this session").await;
                     break;
                 }
-                if order == Order::Drain && !serving.is_busy() {
-                    say_goodbye(&handle, "the server is stopping").await;
-                    break;
+                if order == Order::Drain {
+                    if !serving.is_busy() {
+                        say_goodbye(&handle, "the server is stopping").await;
+                        break;
+                    }
+                    serving.secure();
                 }
             }
             // While draining, whether the last file is closed is asked again each second.
@@ -131,6 +134,7 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
                     say_goodbye(&handle, "the server is stopping").await;
                     break;
                 }
+                serving.secure();
             }
             () = tokio::time::sleep_until(idle_until) => {
                 let active = *serving.active.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,6 +191,19 @@ impl Serving {
             Line::Scp(scp) => scp.is_busy(),
             _ => false,
         })
+    }
+
+    /// A stop does not wait for ever: what has come so far is made durable while there is time.
+    fn secure(&self) {
+        let sftp: Vec<_> = self
+            .lines()
+            .values()
+            .filter_map(|line| match line {
+                Line::Sftp(sftp) => Some(Arc::clone(sftp)),
+                _ => None,
+            })
+            .collect();
+        sftp.iter().for_each(|sftp| sftp.secure_uploads());
     }
 
     fn report(&self, what: impl Into<String>) {

@@ -2,8 +2,9 @@
 //! digest of the path it goes to: `.part`, the sealed bytes so far, and `.jrn`, the sealed journal that resuming needs.
 //! Whoever works on a `.part` holds its lock, so two sessions never write one upload.
 //!
-//! The journal file begins with the plaintext length it stands for, in clear, so that STAT can answer it without a key.
-//! It comes and goes with the journal in one rename: what STAT says and where an upload is continued are one value.
+//! The journal file begins with the plaintext length it stands for, in clear, so that STAT can answer it without a key, and
+//! with whether the upload is complete and waits to be delivered. Both come and go with the journal in one rename: what
+//! STAT says and where an upload is continued are one value.
 
 use std::fs::File;
 use std::io;
@@ -11,11 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::reply::{BUSY, Outcome};
 use super::upload::SessionCount;
-use crate::names::hex;
 use crate::seal::{CHUNK, ENVELOPE_LEN, HEAD_LEN, HEADER_LEN, Head, RECORD_LEN};
 use crate::sys::files::{self, Mode, OFlag};
 use crate::vpath::VirtualPath;
@@ -25,6 +23,9 @@ pub const STAGING: &str = ".staging";
 
 /// The plaintext length before the journal, big-endian.
 const LENGTH_LEN: usize = 8;
+
+/// The same and the byte after it: 1 for an upload that waits, 0 for any other.
+const CLEAR_LEN: usize = LENGTH_LEN + 1;
 
 /// More than a journal with a full tail and a full list of rewritten records has.
 const JOURNAL_MAX: u64 = 1 << 20;
@@ -51,13 +52,9 @@ impl Staging {
         Self { dir, waiting: SessionCount::default() }
     }
 
-    fn stem(path: &VirtualPath) -> String {
-        hex(&Sha256::digest(path.as_bytes())[..16])
-    }
-
     /// A fresh `.part` for `path`; one that was there must have been removed before.
     pub fn create(&self, path: &VirtualPath) -> Outcome<Part> {
-        let stem = Self::stem(path);
+        let stem = path.staging_stem();
         let name = format!("{stem}.part");
         // A crash between two renames may have left a journal alone; it must not speak for this upload.
         self.remove_file(&format!("{stem}.jrn"))?;
@@ -72,7 +69,7 @@ impl Staging {
 
     /// The `.part` of an upload to `path` that has not ended, if there is one; `BUSY` if another works on it.
     pub fn open(&self, path: &VirtualPath) -> Outcome<Option<Part>> {
-        let stem = Self::stem(path);
+        let stem = path.staging_stem();
         let name = format!("{stem}.part");
         let reader = match self.open_file(&name, OFlag::O_RDONLY) {
             Ok(reader) => reader,
@@ -97,7 +94,7 @@ impl Staging {
     /// The plaintext length from which an upload to `path` can be continued. `None`: there is nothing to continue, and
     /// a client that opens it begins anew.
     pub fn size(&self, path: &VirtualPath) -> Option<u64> {
-        let stem = Self::stem(path);
+        let stem = path.staging_stem();
         let journal = self.open_file(&format!("{stem}.jrn"), OFlag::O_RDONLY).ok()?;
         let mut length = [0; LENGTH_LEN];
         journal.read_exact_at(&mut length, 0).ok()?;
@@ -108,13 +105,36 @@ impl Staging {
         Some(if full < length / CHUNK as u64 { full * CHUNK as u64 } else { length })
     }
 
+    /// Whether the upload to `path` is complete and waits to be delivered: to its client it is a file like any other. The
+    /// keeper's note decides; a crash may leave this word without the note, for an upload that can be continued.
+    pub fn is_waiting(&self, path: &VirtualPath) -> bool {
+        let mut clear = [0; CLEAR_LEN];
+        let journal = self.open_file(&format!("{}.jrn", path.staging_stem()), OFlag::O_RDONLY);
+        journal.is_ok_and(|journal| journal.read_exact_at(&mut clear, 0).is_ok())
+            && clear[LENGTH_LEN] == 1
+            && self.size(path).is_some()
+    }
+
+    /// Puts a finished upload by, at the place of `path`, with the journal that lets it be continued at its end. The keeper
+    /// has its note already: a crash before this loses nothing, and STAT shows the older journal's length meanwhile.
+    pub fn put_by(&self, mut part: Part, path: &VirtualPath, size: u64, journal: &[u8]) -> io::Result<()> {
+        if part.stem != path.staging_stem() {
+            self.rename(&mut part, path)?;
+        }
+        self.put_journal(&part, size, true, journal, true)
+    }
+
     /// Replaces the journal, which stands for `length` bytes. A crash before the rename leaves the older journal, which
     /// counts records that are all still there; after it, the newer one.
     pub fn write_journal(&self, part: &Part, length: u64, journal: &[u8], durable: bool) -> io::Result<()> {
+        self.put_journal(part, length, false, journal, durable)
+    }
+
+    fn put_journal(&self, part: &Part, length: u64, waits: bool, journal: &[u8], durable: bool) -> io::Result<()> {
         let (fresh, name) = (format!("{}.tmp", part.stem), format!("{}.jrn", part.stem));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
         let file = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&fresh), flags, PART_MODE)?);
-        file.write_all_at(&[&length.to_be_bytes()[..], journal].concat(), 0)?;
+        file.write_all_at(&[&length.to_be_bytes()[..], &[u8::from(waits)], journal].concat(), 0)?;
         if durable {
             files::sync_data(file.as_fd())?;
         }
@@ -127,15 +147,15 @@ impl Staging {
 
     pub fn read_journal(&self, part: &Part) -> io::Result<Vec<u8>> {
         let file = self.open_file(&format!("{}.jrn", part.stem), OFlag::O_RDONLY)?;
-        let len = files::facts(file.as_fd())?.size.saturating_sub(LENGTH_LEN as u64).min(JOURNAL_MAX);
+        let len = files::facts(file.as_fd())?.size.saturating_sub(CLEAR_LEN as u64).min(JOURNAL_MAX);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, LENGTH_LEN as u64)?;
+        file.read_exact_at(&mut bytes, CLEAR_LEN as u64)?;
         Ok(bytes)
     }
 
     /// Gives a parked upload the place of another path.
     pub fn rename(&self, part: &mut Part, to: &VirtualPath) -> io::Result<()> {
-        let stem = Self::stem(to);
+        let stem = to.staging_stem();
         let dir = self.dir.as_fd();
         for ending in ["jrn", "part"] {
             let (from, to) = (format!("{}.{ending}", part.stem), format!("{stem}.{ending}"));
@@ -224,6 +244,14 @@ impl Part {
 
 impl crate::seal::ReadAt for Part {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        #[cfg(test)]
+        READ.with(|read| read.set(read.get() + buffer.len() as u64));
         self.reader.read_exact_at(buffer, offset)
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Bytes of records that this thread has read back from parts.
+    pub static READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }

@@ -52,6 +52,7 @@ pub fn grant(kind: FolderKind, drop: u8) -> Staged {
         file_key: Some(Key([drop; 32])),
         journal_key: Key([200; 32]),
         temporary: false,
+        waits: false,
         size_max: SIZE_MAX,
         sender: "acme".parse().unwrap(),
         recipients: vec!["lab".parse().unwrap()],
@@ -189,6 +190,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             desk.next += 1;
             let mut staged = grant(kind, desk.next);
             staged.mode = desk.mode;
+            staged.waits = path.as_bytes().starts_with(b"/drop/quiet");
             staged.temporary = path.as_bytes().ends_with(b".filepart");
             staged.size_max = desk.size_max.unwrap_or(SIZE_MAX);
             match from {
@@ -203,13 +205,17 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             Answer::Staged(Box::new(staged))
         }
         ToKeeper::Commit(commit) => {
-            let Commit { path, drop, size, sha256, file_key, mtime, .. } = *commit;
+            let Commit { path, drop, size, sha256, file_key, mtime, waits: commit_waits, .. } = *commit;
             if let Some(say) = &desk.refuse_commit {
                 return sorry(Status::Failure, say);
             }
             let file = File::from(descriptors.into_iter().next().unwrap());
             let (plain, digest) = opened(file.try_clone().unwrap(), file_key.0);
             assert_eq!((plain.len() as u64, digest), (size, sha256.0), "the commit says what the file is");
+            if commit_waits {
+                desk.log.push(format!("wait {path} {size}"));
+                return Answer::Waiting { until: crate::clock::Time(0) };
+            }
             assert_eq!(desk.keys.insert(drop.0, file_key.0), Some(file_key.0), "under the key that was granted");
             let mut header = [1; HEADER_LEN];
             file.read_exact_at(&mut header, 0).unwrap();
@@ -304,7 +310,8 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             desk.log.push(format!("refused {what}"));
             Answer::Done
         }
-        ToKeeper::List { .. } | ToKeeper::RemoveFolder { .. } | ToKeeper::Bye { .. } => Answer::Done,
+        ToKeeper::List { .. } => Answer::Listed { waiting: Vec::new(), more: false },
+        ToKeeper::RemoveFolder { .. } | ToKeeper::Bye { .. } => Answer::Done,
     }
 }
 

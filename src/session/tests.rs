@@ -2,6 +2,7 @@
 //! handles; the rest by what a client does.
 
 mod reading;
+mod resume;
 mod staged;
 mod uploads;
 

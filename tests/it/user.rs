@@ -36,6 +36,14 @@ impl<'a> User<'a> {
         command
     }
 
+    /// OpenSSH's `sftp` with its lines in a file, for a test that runs it itself.
+    pub fn sftp_batch(&self, batch: &Path) -> Command {
+        let mut command = Command::new("sftp");
+        command.arg("-b").arg(batch).args(self.ssh_options()).arg(self.target());
+        command.current_dir(self.site.work());
+        command
+    }
+
     /// Pushes a local file; must succeed.
     #[track_caller]
     pub fn put(&self, local: &Path, remote: &str) {
@@ -99,6 +107,10 @@ impl<'a> User<'a> {
 
     /// `lftp` with commands separated by `;`.
     pub fn lftp(&self, commands: &str) -> Ran {
+        run(self.lftp_command(commands), b"")
+    }
+
+    pub fn lftp_command(&self, commands: &str) -> Command {
         let ssh = format!("ssh -a -x {}", self.ssh_options().join(" "));
         let script = format!(
             "set cmd:fail-exit true; set net:max-retries 1; set net:timeout 60; set sftp:auto-confirm yes; \
@@ -109,26 +121,34 @@ impl<'a> User<'a> {
         );
         let mut command = Command::new("lftp");
         command.args(["--norc", "-c", &script]).env("LFTP_HOME", self.site.work()).current_dir(self.site.work());
-        run(command, b"")
+        command
     }
 
     /// `rclone` with its words; the remote is `:sftp:`.
     pub fn rclone(&self, words: &[&str]) -> Ran {
+        run(self.rclone_command(words), b"")
+    }
+
+    pub fn rclone_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("rclone");
         command.args(["--config", "/dev/null", "--retries", "1", "--low-level-retries", "1"]);
         command.args(["--sftp-host", &self.host(), "--sftp-port", &self.port(), "--sftp-user", self.name]);
         command.arg("--sftp-key-file").arg(self.key());
         command.arg("--sftp-known-hosts-file").arg(self.site.place().known_hosts());
         command.args(words).env("HOME", self.site.work()).current_dir(self.site.work());
-        run(command, b"")
+        command
     }
 
     /// `psftp` with batch lines.
     pub fn psftp(&self, batch: &str) -> Ran {
+        run(self.psftp_command(batch), b"")
+    }
+
+    pub fn psftp_command(&self, batch: &str) -> Command {
         let script = self.site.file(format!("psftp-{}", unique()), format!("{batch}\n").as_bytes());
         let mut command = self.putty("psftp");
         command.arg("-b").arg(&script).arg(self.target());
-        run(command, b"")
+        command
     }
 
     /// `pscp` with its words.
@@ -214,6 +234,10 @@ impl<'a> User<'a> {
 
     /// A script for paramiko, in which `sftp` is an open client.
     pub fn paramiko(&self, script: &str) -> Ran {
+        run(self.paramiko_command(script), b"")
+    }
+
+    pub fn paramiko_command(&self, script: &str) -> Command {
         let whole = format!(
             "import os, stat, paramiko\n\
              ssh = paramiko.SSHClient()\n\
@@ -231,7 +255,7 @@ impl<'a> User<'a> {
         // Debian's own: another python first in PATH has not Debian's modules.
         let mut command = Command::new("/usr/bin/python3");
         command.args(["-W", "ignore", "-c", &whole]).current_dir(self.site.work());
-        run(command, b"")
+        command
     }
 
     /// `sealdrop open` with the lab's identity, in the clients' directory; no server is asked.

@@ -8,7 +8,7 @@ use std::path::Path;
 use sealdrop::names::{Digest, DropId, from_hex};
 use sealdrop::seal::{
     Envelope, FileKey, HEAD_LEN, HEADER_LEN, Head, Identity, Journal, JournalKey, Midstate, ReadAt, ReadError, Reader,
-    Recipient, SealError, ShredKey, rehash,
+    Recipient, SealError, ShredKey, Waiting, rehash,
 };
 
 struct Bytes(Vec<u8>);
@@ -84,6 +84,11 @@ impl Vector {
                 let key = JournalKey::from_bytes(from_hex(self.get("journal-key")).unwrap());
                 let drop: DropId = self.get("file-id").parse().unwrap();
                 Journal::open(drop, &key, &self.bytes).map_or_else(SealError::word, |_| "ok")
+            }
+            "waiting" => {
+                let key = JournalKey::from_bytes(from_hex(self.get("journal-key")).unwrap());
+                let drop: DropId = self.get("file-id").parse().unwrap();
+                Waiting::open(drop, &key, &self.bytes).map_or_else(SealError::word, |_| "ok")
             }
             "recipient" => {
                 let text = std::str::from_utf8(&self.bytes).unwrap();

@@ -7,6 +7,7 @@ mod commit;
 mod names;
 mod recovery;
 mod versions;
+mod waiting;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -98,7 +99,11 @@ impl Place {
         drop(Arc::into_inner(keeper).expect("nobody works any more"));
         let place = self.started();
         let worker = Arc::clone(place.keeper());
-        tokio::task::spawn_blocking(move || super::recovery::mend(&worker, clock::now()).unwrap()).await.unwrap();
+        let mend = move || {
+            super::recovery::mend(&worker, clock::now()).unwrap();
+            super::waiting::load(&worker).unwrap();
+        };
+        tokio::task::spawn_blocking(mend).await.unwrap();
         place
     }
 
@@ -213,6 +218,7 @@ impl Staging {
             file_key: Key(self.key),
             mtime: None,
             opened_at: clock::now(),
+            waits: false,
         }
     }
 }

@@ -27,6 +27,44 @@ pub(super) fn journals(suite: &mut Suite) {
     add("journal-magic", "not-sealed", "another magic", drop, changed(0, 1));
     add("journal-version", "version", "version 3", drop, changed(7, 2));
 }
+pub(super) fn notes(suite: &mut Suite) {
+    let mut entropy = Script::new("waiting");
+    let drop = DropId([0xd0; 16]);
+    let key = JournalKey::draw(&mut entropy).unwrap();
+    let note = Waiting {
+        path: b"/radiology/scan 07.dcm".to_vec(),
+        file_key: FileKey::draw(&mut entropy).unwrap(),
+        size: 65_636,
+        sha256: [7; 32],
+        mtime: Some(1_790_000_000),
+        opened_at: 1_795_308_143_000,
+        closed_at: 1_795_308_144_000,
+        login_key: "SHA256:FcYizeBcGOaXgIJ/GeMA6KMTGTHeSZ1TbsknHBxIMcm".into(),
+        address: "203.0.113.9".into(),
+        session: 7,
+    };
+    let bytes = note.seal_with(&mut entropy, drop, &key).unwrap();
+    let as_journal = journal(&mut entropy).seal_with(&mut entropy, drop, &key).unwrap();
+    let mut add = |name, expect: &str, about: &str, id: DropId, bytes: Vec<u8>| {
+        let mut header = vec![("kind", "waiting".into()), ("expect", expect.into()), ("about", about.into())];
+        header.push(("journal-key", hex(key.expose())));
+        header.push(("file-id", id.to_string()));
+        suite.add(name, header, bytes);
+    };
+    add("ok-waiting", "ok", "with every field", drop, bytes.clone());
+    add("waiting-of-another-upload", "damaged", "opened as another file id's", DropId([0xd1; 16]), bytes.clone());
+    add("waiting-cut", "damaged", "the last byte is missing", drop, bytes[..bytes.len() - 1].to_vec());
+    let changed = |at: usize, bit: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= bit;
+        bytes
+    };
+    add("waiting-changed", "damaged", "a bit of ciphertext", drop, changed(40, 1));
+    add("waiting-magic", "not-sealed", "another magic", drop, changed(0, 1));
+    add("waiting-version", "version", "version 3", drop, changed(7, 2));
+    let swapped = [&bytes[..8], &as_journal[8..]].concat();
+    add("waiting-is-a-journal", "damaged", "a journal of the same upload, with a note's magic", drop, swapped);
+}
 pub(super) fn texts(suite: &mut Suite) {
     let encode =
         |hrp: &str, data: &[u8]| bech32::encode::<bech32::Bech32>(bech32::Hrp::parse(hrp).unwrap(), data).unwrap();

@@ -70,6 +70,16 @@ impl Sftp {
         Ok(())
     }
 
+    /// What has come of each open upload survives the end of this process, whatever that is.
+    pub fn secure_uploads(&self) {
+        for slot in lock(&self.state).handles.values_mut() {
+            let Open::Upload(upload) = &mut slot.file else { continue };
+            if let Err(refusal) = upload.sync_news(&self.shared.tree.staging) {
+                tracing::warn!(path = %upload.path, say = %refusal.say, "an upload could not be made durable");
+            }
+        }
+    }
+
     pub fn stat(&self, path: &VirtualPath) -> Outcome<sftp::attrs::Attrs> {
         lock(&self.state).stat(&self.shared.tree, path)
     }

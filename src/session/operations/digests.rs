@@ -77,7 +77,7 @@ pub async fn digest(shared: &Shared, path: &VirtualPath) -> Outcome<(u64, [u8; 3
     if tree.shows_sealed(path) {
         return Err(SEALED_DIGEST);
     }
-    if !tree.exists(path) {
+    if !tree.exists(path) && !tree.staging.is_waiting(path) {
         // Staged: whole only if it was closed under a temp name, as rclone does before it compares and renames.
         let part = tree.staging.open(path)?.ok_or(NO_SUCH_FILE)?;
         let upload = take_up(shared, part, path, path, false).await?;

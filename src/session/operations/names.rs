@@ -9,7 +9,7 @@ use super::uploads::{close_upload, drop_upload, open_upload, take_up, throw_away
 use crate::ipc::jail::{Abandon, FolderKind, ToKeeper};
 use crate::session::channel::{Sftp, Shared};
 use crate::session::namespace::Place;
-use crate::session::reply::{Outcome, Refusal};
+use crate::session::reply::{EXISTS, Outcome, Refusal};
 use crate::session::staging::Part;
 use crate::sftp::attrs::Attrs;
 use crate::sftp::packet::OpenFlags;
@@ -49,7 +49,7 @@ async fn set_size(sftp: &Arc<Sftp>, path: VirtualPath, size: u64) -> Outcome<()>
 /// Whatever the keeper says: a time that is not kept must not fail the job of the client that set it.
 pub async fn set_times(shared: &Shared, path: VirtualPath, atime: u32, mtime: u32) {
     let tree = &shared.tree;
-    if !tree.exists(&path) {
+    if !tree.exists(&path) && !tree.staging.is_waiting(&path) {
         // Parked under a temp name: the time waits in the journal for the commit.
         if let Ok(Some(part)) = tree.staging.open(&path)
             && let Ok(mut upload) = take_up(shared, part, &path, &path, false).await
@@ -81,7 +81,8 @@ pub(super) async fn remove(sftp: &Arc<Sftp>, path: VirtualPath) -> Outcome<()> {
     let tree = &shared.tree;
     refuse_receipts(tree, &path)?;
     let disk = tree.resolve(path);
-    if tree.exists(&disk) {
+    let waits = tree.staging.is_waiting(&disk);
+    if tree.exists(&disk) && !waits {
         return shared.keeper.done(ToKeeper::Remove { path: disk }).await;
     }
     if matches!(tree.place(&disk), Place::In(_))
@@ -90,8 +91,12 @@ pub(super) async fn remove(sftp: &Arc<Sftp>, path: VirtualPath) -> Outcome<()> {
         let (drop, bytes) = (part.head().map(|head| head.drop_id()), tree.staging.size(&disk).unwrap_or(0));
         tree.staging.remove(part)?;
         if let Some(drop) = drop {
-            let request = ToKeeper::Discard { path: disk, drop, bytes, keep: false, why: Abandon::Removed };
+            let request = ToKeeper::Discard { path: disk.clone(), drop, bytes, keep: false, why: Abandon::Removed };
             shared.keeper.done(request).await?;
+        }
+        // To its client there was one file: the older version that a waiting one hid goes with it.
+        if waits && tree.exists(&disk) {
+            return shared.keeper.done(ToKeeper::Remove { path: disk }).await;
         }
         return Ok(());
     }
@@ -108,6 +113,14 @@ pub(super) async fn rename(sftp: &Arc<Sftp>, from: VirtualPath, to: VirtualPath,
         return Err(Refusal::failure("this file is still being written"));
     }
     let (from, to) = (tree.resolve(from), tree.resolve(to));
+    if !replace && from != to && tree.staging.is_waiting(&to) {
+        return Err(EXISTS);
+    }
+    if tree.staging.is_waiting(&from)
+        && let Some(part) = tree.staging.open(&from)?
+    {
+        return rename_waiting(shared, part, from, to, replace).await;
+    }
     if !tree.exists(&from)
         && matches!(tree.place(&from), Place::In(_))
         && let Some(part) = tree.staging.open(&from)?
@@ -115,6 +128,29 @@ pub(super) async fn rename(sftp: &Arc<Sftp>, from: VirtualPath, to: VirtualPath,
         return rename_staged(shared, part, from, to, replace).await;
     }
     shared.keeper.done(ToKeeper::Rename { from, to, replace }).await
+}
+
+/// It goes on waiting, under another name. We hold its lock, so that it is not delivered meanwhile; the keeper's note is
+/// what counts, and a crash before the files have followed it leaves them where the keeper looks for them too.
+async fn rename_waiting(
+    shared: &Shared,
+    mut part: Part,
+    from: VirtualPath,
+    to: VirtualPath,
+    replace: bool,
+) -> Outcome<()> {
+    let tree = &shared.tree;
+    let old = tree.staging.open(&to)?;
+    shared.keeper.done(ToKeeper::Rename { from, to: to.clone(), replace }).await?;
+    if let Some(old) = old {
+        let drop = old.head().map(|head| head.drop_id());
+        tree.staging.remove(old)?;
+        if let Some(drop) = drop {
+            let why = Abandon::Removed;
+            shared.keeper.done(ToKeeper::Discard { path: to.clone(), drop, bytes: 0, keep: false, why }).await?;
+        }
+    }
+    Ok(tree.staging.rename(&mut part, &to)?)
 }
 
 /// A temp name becomes the final one: this is when the upload is delivered.

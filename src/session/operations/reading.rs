@@ -75,9 +75,20 @@ pub async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
         }
         return Ok(Open::Receipts(Box::new(ReceiptFolder { path, after: None, done: false })));
     }
-    let folder = shared.tree.open_folder(&path)?;
-    shared.keeper.done(ToKeeper::List { path }).await?;
-    Ok(Open::Folder(Box::new(folder)))
+    let mut folder = shared.tree.open_folder(&path)?;
+    let mut after = None;
+    loop {
+        let answer = shared.keeper.ask(ToKeeper::List { path: path.clone(), after }).await?;
+        let Answer::Listed { waiting, more } = answer else { return Err(KEEPER_GONE) };
+        after = waiting.last().map(|file| file.name.clone());
+        for file in waiting {
+            let attrs = shared.tree.upload_attrs(file.size, Some(file.mtime));
+            folder.add_waiting(file.name, attrs);
+        }
+        if !more || after.is_none() {
+            return Ok(Open::Folder(Box::new(folder)));
+        }
+    }
 }
 
 // --- receipts -------------------------------------------------------------------------------------------------------

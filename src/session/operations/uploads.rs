@@ -34,7 +34,8 @@ pub async fn open_upload(
 ) -> Outcome<Upload> {
     let (tree, keeper) = (&shared.tree, &shared.keeper);
     refuse_receipts(tree, &path)?;
-    let exists = tree.exists(&path);
+    // What waits hides an older version, in a folder that has versions.
+    let exists = tree.exists(&path) && !tree.staging.is_waiting(&path);
     let found = tree.staging.open(&path)?;
     // What STAT has said, which nobody else can change now.
     let stated = tree.staging.size(&path);
@@ -144,8 +145,15 @@ pub async fn close_upload(shared: &Shared, mut upload: Upload) -> Outcome<()> {
         return Err(refusal);
     }
     let mtime = upload.mtime;
+    let journal = match upload.waits.then(|| upload.closed_journal()).transpose() {
+        Ok(journal) => journal,
+        Err(refusal) => {
+            throw_away(shared, upload, &refusal).await;
+            return Err(refusal);
+        }
+    };
     match upload.finish(path.name()) {
-        Ok(finished) => commit(shared, path, drop, mtime, finished).await,
+        Ok(finished) => commit(shared, path, drop, mtime, finished, journal).await,
         Err((upload, refusal)) => {
             tracing::warn!(%path, size, say = %refusal.say, "an upload could not be finished");
             throw_away(shared, *upload, &refusal).await;
@@ -154,20 +162,39 @@ pub async fn close_upload(shared: &Shared, mut upload: Upload) -> Outcome<()> {
     }
 }
 
+/// `journal`: of an upload that can be left waiting.
 async fn commit(
     shared: &Shared,
     path: VirtualPath,
     drop: DropId,
     mtime: Option<u32>,
     finished: Finished,
+    journal: Option<Vec<u8>>,
 ) -> Outcome<()> {
     let Finished { part, size, sha256, file_key, opened_at } = finished;
     let file_key = Key(file_key);
-    let request = Commit { path: path.clone(), drop, size, sha256, file_key, mtime, opened_at: Time(opened_at) };
+    let request = Commit {
+        path: path.clone(),
+        drop,
+        size,
+        sha256,
+        file_key,
+        mtime,
+        opened_at: Time(opened_at),
+        waits: journal.is_some(),
+    };
     let answer = shared.keeper.ask_with(ToKeeper::Commit(Box::new(request)), &[part.reader().as_fd()]).await;
     match answer {
         // A crash before this removal leaves a `.part` that the keeper knows as committed and clears away.
         Ok(Answer::Committed { .. }) => Ok(shared.tree.staging.remove(part)?),
+        Ok(Answer::Waiting { .. }) => {
+            let Err(e) = shared.tree.staging.put_by(part, &path, size, &journal.unwrap_or_default()) else {
+                return Ok(());
+            };
+            let request = ToKeeper::Discard { path, drop, bytes: size, keep: false, why: Abandon::Failed };
+            shared.keeper.done(request).await?;
+            Err(e.into())
+        }
         Ok(_) => Err(KEEPER_GONE),
         // The keeper may have committed and not have lived to say so: recovery decides, not we.
         Err(refusal) if refusal == KEEPER_GONE => Err(refusal),

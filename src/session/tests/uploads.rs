@@ -252,3 +252,25 @@ fn exclusive_opens_fail_on_what_stats() {
         assert_eq!(client.open("/drop/none", WRITE).await.unwrap_err().0, 2);
     });
 }
+
+#[test]
+fn what_waits_is_a_file_to_its_client_and_can_be_continued() {
+    on_runtime(|| async {
+        let site = Site::new();
+        let mut client = site.client();
+        let data = pattern(3, 300_000);
+        assert_eq!(client.put("/drop/quiet", &data[..200_000]).await.0, 0);
+        assert_eq!(client.size("/drop/quiet").await, Ok(200_000));
+        let handle = client.open("/drop/quiet", WRITE | CREAT | APPEND).await.unwrap();
+        assert_eq!(client.write(&handle, 200_000, &data[200_000..]).await, 0);
+        assert_eq!(client.close(&handle).await.0, 0);
+        assert_eq!(client.size("/drop/quiet").await, Ok(300_000));
+        assert!(site.log().contains(&"wait /drop/quiet 300000".to_owned()), "{:?}", site.log());
+        assert_eq!(client.open("/drop/quiet", WRITE | CREAT | EXCL).await.unwrap_err().0, 4, "it exists");
+        // REMOVE: nothing of it is left, and the keeper knows.
+        assert_eq!(client.ask(13, |p| p.put_string(b"/drop/quiet")).await.0, 0);
+        assert_eq!(client.size("/drop/quiet").await, Err(2));
+        assert!(site.log().iter().any(|line| line.starts_with("discard /drop/quiet 300000 keep=false")));
+        assert_eq!(site.staged_files(), 0);
+    });
+}

@@ -45,6 +45,7 @@ impl Upload {
         if offset >= self.journaled {
             return Ok(());
         }
+        self.anchors.retain(|(records, _)| *records <= offset / CHUNK_U64);
         self.put_journal(staging, offset / CHUNK_U64, &[], None, offset < self.synced)
     }
 
@@ -54,6 +55,12 @@ impl Upload {
         self.flush()?;
         if durable {
             self.part.sync()?;
+            self.synced = self.full * CHUNK_U64;
+            if let Some(digest) = self.at_record.clone() {
+                self.anchors.retain(|(records, _)| *records < self.full);
+                self.anchors.push((self.full, digest));
+                self.anchors.drain(..self.anchors.len().saturating_sub(2));
+            }
         }
         let (tail, digest) = (self.tail.clone(), self.digest.clone());
         self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
@@ -69,6 +76,20 @@ impl Upload {
         digest: Option<&Midstate>,
         durable: bool,
     ) -> Outcome<()> {
+        let length = records * CHUNK_U64 + tail.len() as u64;
+        let sealed = self.sealed_journal(records, tail, digest)?;
+        staging.write_journal(&self.part, length, &sealed, durable)?;
+        self.has_journal = true;
+        self.journaled = length;
+        if durable {
+            self.synced = length;
+        }
+        Ok(())
+    }
+
+    fn sealed_journal(&self, records: u64, tail: &[u8], digest: Option<&Midstate>) -> Outcome<Vec<u8>> {
+        let durable = (self.synced / CHUNK_U64).min(records);
+        let anchor = self.anchors.last().filter(|(anchored, _)| (1..=durable).contains(anchored));
         let journal = Journal {
             path: self.path.as_bytes().to_vec(),
             file_key: self.key.clone(),
@@ -81,20 +102,23 @@ impl Upload {
             mtime: self.mtime,
             opened_at: self.opened_at,
             updated_at: clock::now().0,
+            durable,
+            anchor: anchor.map(|(records, digest)| (*records, digest.save())),
         };
-        let tail_len = tail.len() as u64;
         let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
-        let Journal { mut tail, mut sha256, .. } = journal;
+        let Journal { mut tail, mut sha256, anchor, .. } = journal;
         tail.zeroize();
         sha256.zeroize();
-        let length = records * CHUNK_U64 + tail_len;
-        staging.write_journal(&self.part, length, &sealed, durable)?;
-        self.has_journal = true;
-        self.journaled = length;
-        if durable {
-            self.synced = length;
-        }
-        Ok(())
+        anchor.map(|(_, sha256)| sha256).zeroize();
+        Ok(sealed)
+    }
+
+    /// The journal of the whole upload, for one that is finished and then waits ([`Staging::put_by`]). It may not be in
+    /// place before the keeper knows of the wait: STAT would show a whole file that nobody is going to deliver.
+    pub fn closed_journal(&mut self) -> Outcome<Vec<u8>> {
+        let closed = self.complete()?;
+        self.closed = Some(closed);
+        self.sealed_journal(self.full, &self.tail, self.digest.as_ref())
     }
 
     /// Everything so far survives a power cut when this returns: fsync@openssh.com, and the end of a connection.
@@ -103,6 +127,11 @@ impl Upload {
             return Err(fault.clone());
         }
         self.journal(staging, true)
+    }
+
+    /// The same, if anything came since the last journal.
+    pub fn sync_news(&mut self, staging: &Staging) -> Outcome<()> {
+        if self.unjournaled == 0 { Ok(()) } else { self.sync(staging) }
     }
 
     /// For a temp name: the digest is made and everything is durable, but the file stays unfinished until it is

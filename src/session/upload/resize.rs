@@ -86,7 +86,13 @@ impl Upload {
             }
             self.full = full;
         }
-        self.digest = if size == 0 { Some(Midstate::new()) } else { None };
+        // A drop that was cut is going to be continued to its end, which would be read back whole otherwise.
+        self.digest = match (size, self.kind) {
+            (0, _) => Some(Midstate::new()),
+            (_, FolderKind::Shared) => None,
+            _ => self.hash_from_anchor()?,
+        };
+        self.at_record = self.digest.clone().filter(|_| self.tail.is_empty());
         self.own_prefix = self.own_prefix.min(size);
         Ok(())
     }

@@ -122,18 +122,17 @@ impl Upload {
     }
 
     pub(super) fn append(&mut self, mut data: &[u8]) -> Outcome<()> {
-        if let Some(digest) = &mut self.digest {
-            digest.update(data);
-        }
         while !data.is_empty() {
             if self.tail.is_empty()
                 && let Some((chunk, rest)) = data.split_at_checked(CHUNK)
             {
+                self.hash(chunk);
                 self.seal_full(chunk)?;
                 data = rest;
                 continue;
             }
             let (now, rest) = data.split_at((CHUNK - self.tail.len()).min(data.len()));
+            self.hash(now);
             self.tail.extend_from_slice(now);
             data = rest;
             if self.tail.len() == CHUNK {
@@ -146,10 +145,18 @@ impl Upload {
         Ok(())
     }
 
+    fn hash(&mut self, news: &[u8]) {
+        if let Some(digest) = &mut self.digest {
+            digest.update(news);
+        }
+    }
+
+    /// `chunk` has been hashed, and nothing after it.
     fn seal_full(&mut self, chunk: &[u8]) -> Outcome<()> {
         let generation = self.next_generation(self.full)?;
         self.records.seal(self.full, generation, false, chunk, &mut self.buffer)?;
         self.full += 1;
+        self.at_record.clone_from(&self.digest);
         if self.buffer.len() + RECORD_LEN > WRITE_BUFFER { self.flush() } else { Ok(()) }
     }
 
@@ -200,7 +207,7 @@ impl Upload {
     }
 
     fn reseal(&mut self, index: u64, plain: &[u8]) -> Outcome<()> {
-        self.digest = None;
+        (self.digest, self.at_record) = (None, None);
         self.sealed_before = self.sealed_before.max(index + 1);
         let generation = self.next_generation(index)?;
         let mut record = Vec::with_capacity(RECORD_LEN);
