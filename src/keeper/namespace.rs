@@ -2,7 +2,7 @@
 //! sender changes its own entries; what was delivered stays delivered, but follows a rename as long as nobody has
 //! picked it up.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -273,18 +273,22 @@ fn put_aside(
     writes: &mut Vec<Write>,
     moves: &mut Vec<Move>,
 ) -> Result<(), Refusal> {
+    let older = keeper.ledger.drop_at(user, path)?;
+    let parent = path.parent().unwrap_or_else(VirtualPath::root);
     let tree = keeper.state.tree(user)?;
     let (dir, name) = files::open_parent_beneath(tree.as_fd(), path.relative())?;
-    let number = |numbered: &OsStr| files::rename(dir.as_fd(), name, dir.as_fd(), numbered, false);
-    let numbered = first_number(name, number)?;
     let to_dir = dir.try_clone()?;
-    let to = path.parent().unwrap_or_else(VirtualPath::root);
-    let to = FileName::new(numbered.as_bytes()).ok().and_then(|name| to.join(&name).ok());
+    let mut to = path.clone();
+    let numbered = first_number(name, |numbered| {
+        // A path that the ledger cannot have is not taken.
+        let told = FileName::new(numbered.as_bytes()).ok().and_then(|name| parent.join(&name).ok());
+        to = told.ok_or(io::ErrorKind::InvalidFilename)?;
+        files::rename(dir.as_fd(), name, dir.as_fd(), numbered, false)
+    })?;
+    // Nothing may fail from here on: it is the caller who moves it back. It is durable with the move that follows, which is
+    // in the same folder.
     moves.push(Move { from: (dir, name.into()), to: (to_dir, numbered), displaces: false });
-    // Durable with the move that follows: it is in the same folder.
-    if let (Some(older), Some(to)) = (keeper.ledger.drop_at(user, path)?, to) {
-        writes.push(Write::Moved { drop: older.drop, user: user.clone(), from: path.clone(), to });
-    }
+    writes.extend(older.map(|older| Write::Moved { drop: older.drop, user: user.clone(), from: path.clone(), to }));
     Ok(())
 }
 
