@@ -1,6 +1,7 @@
 //! What sealdrop promises, tried from outside with the clients people use. One binary; each module is one area of
 //! promises, each test one promise. `site`, `user` and `run` make the tests read as sentences.
 
+mod reference;
 mod run;
 mod site;
 mod user;
@@ -18,6 +19,7 @@ mod folders;
 mod handshake;
 mod jail;
 mod limits;
+mod matrix;
 mod mistakes;
 mod names;
 mod places;
