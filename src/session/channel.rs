@@ -91,6 +91,8 @@ pub struct Sftp {
     client: String,
     /// Told whenever a task of this channel has finished.
     rest: tokio::sync::Notify,
+    /// Told whenever an upload of this channel has been closed.
+    closed: tokio::sync::Notify,
     /// Bytes of replies handed over since the client last had room for them.
     piled: AtomicU64,
     state: Mutex<State>,
@@ -207,6 +209,7 @@ impl Sftp {
             outlet,
             client,
             rest: tokio::sync::Notify::new(),
+            closed: tokio::sync::Notify::new(),
             piled: AtomicU64::new(0),
             state: Mutex::default(),
         })

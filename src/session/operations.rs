@@ -56,6 +56,10 @@ pub fn needs_keeper(tree: &Tree, path: &VirtualPath) -> bool {
 pub async fn perform(sftp: &Arc<Sftp>, id: u32, operation: Operation, out: &mut Vec<u8>) -> Outcome<()> {
     let shared = &sftp.shared;
     let (tree, keeper) = (&shared.tree, &shared.keeper);
+    if let Operation::Open { path, .. } | Operation::Remove { path } | Operation::Rename { from: path, .. } = &operation
+    {
+        sftp.let_close(path).await;
+    }
     match operation {
         Operation::Open { path, flags } => {
             if !may_open(keeper) {

@@ -135,7 +135,7 @@ fn huge_offsets_are_refused_and_nothing_comes_of_them() {
 }
 
 /// The most memory a process has used, in KiB; `None` when it is gone.
-fn peak(pid: u64) -> Option<u64> {
+pub fn peak(pid: u64) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }

@@ -23,6 +23,7 @@ mod matrix;
 mod mistakes;
 mod names;
 mod places;
+mod random;
 mod receipts;
 mod refusals;
 mod scp;

@@ -77,6 +77,7 @@ impl Sftp {
                     state.closing -= 1;
                     state.start(&sftp);
                     sftp.rest.notify_one();
+                    sftp.closed.notify_waiters();
                 });
                 Ok(None)
             }

@@ -2,6 +2,7 @@
 //! that is still open then is kept for resuming, never committed.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Open, Sftp, Shared, Slot, lock};
 use crate::ipc::jail::{Abandon, ToKeeper};
@@ -9,6 +10,10 @@ use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, Outcome, TOO_MANY_HANDLES};
 use crate::sftp;
 use crate::vpath::VirtualPath;
+
+/// How long a CLOSE that was overtaken is waited for: many times what it takes a busy machine to send it. A client that
+/// does mean to open a file twice hears after this that it cannot.
+const CLOSE_OVERTAKEN: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Room for one more handle, before anything is asked for it. Given back by [`Shared::unreserve`] or CLOSE.
@@ -73,6 +78,24 @@ impl Sftp {
     /// Whether `path` is being uploaded through this channel.
     pub fn is_uploading(&self, path: &VirtualPath) -> bool {
         lock(&self.state).uploading(path).is_some()
+    }
+
+    /// Waits a moment for the CLOSE of a path that this channel still has open. sshfs lets its program go on before it
+    /// sends the CLOSE, so what that program does next with the file may come first.
+    pub async fn let_close(&self, path: &VirtualPath) {
+        let deadline = tokio::time::Instant::now() + CLOSE_OVERTAKEN;
+        loop {
+            let closed = self.closed.notified();
+            {
+                let mut state = lock(&self.state);
+                if state.uploading(path).is_none() && state.closing == 0 {
+                    return;
+                }
+            }
+            if tokio::time::timeout_at(deadline, closed).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Sets what a client said of a path that is still being uploaded here; `false` if it is not.

@@ -88,6 +88,33 @@ fn a_lost_connection_never_delivers_and_the_next_one_continues() {
     });
 }
 
+/// sshfs sends the CLOSE after its program has been told that the file is closed.
+#[test]
+fn what_overtakes_the_close_of_its_file_waits_for_it() {
+    on_runtime(|| async {
+        let site = Site::new();
+        let mut client = site.client();
+        let first = client.open("/shared/a", WRITE | CREAT | TRUNC).await.unwrap();
+        client.write(&first, 0, b"first").await;
+        let opening = client.send(3, |p| {
+            p.put_string(b"/shared/a");
+            p.put_u32(WRITE | CREAT);
+            p.put_u32(0);
+        });
+        let closing = client.send(4, |p| p.put_string(&first));
+        assert_eq!(client.status(closing).await.0, 0);
+        let second = client.handle(opening).await.unwrap();
+        client.write(&second, 5, b" and second").await;
+        let renaming = client.send(18, |p| {
+            p.put_string(b"/shared/a");
+            p.put_string(b"/shared/b");
+        });
+        assert_eq!(client.close(&second).await.0, 0);
+        assert_eq!(client.status(renaming).await.0, 0);
+        assert_eq!(site.content("shared/b"), b"first and second");
+    });
+}
+
 #[test]
 fn an_interrupted_openssh_put_is_kept_and_not_delivered() {
     on_runtime(|| async {
