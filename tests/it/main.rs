@@ -19,6 +19,7 @@ mod folders;
 mod handshake;
 mod jail;
 mod limits;
+mod many;
 mod matrix;
 mod mistakes;
 mod names;

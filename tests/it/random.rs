@@ -266,7 +266,7 @@ fn a_drop_written_backwards_is_whole() {
 }
 
 /// Runs a client and has the most memory that any session of the site used, in KiB.
-fn measured(site: &Site, work: impl FnOnce() -> Ran) -> (Ran, u64) {
+pub fn measured(site: &Site, work: impl FnOnce() -> Ran) -> (Ran, u64) {
     let gate = site.status()["pids"]["gate"].as_u64().expect("the gate's process id");
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
