@@ -94,6 +94,7 @@ fn cell(client: &Client, column: &str, wrong: bool) -> String {
     match column {
         _ if !can => "–".to_owned(),
         "times" if client.put_with_times.is_none() => "yes (get)".to_owned(),
+        "times" if client.get_with_times.is_none() => "yes (put)".to_owned(),
         "hash" => format!("yes ({})", client.asks),
         _ => "yes".to_owned(),
     }
@@ -158,6 +159,7 @@ rows! {
     asyncssh => ASYNCSSH,
     node_ssh2 => NODE,
     sshfs => SSHFS,
+    filezilla => FILEZILLA,
 }
 
 #[test]

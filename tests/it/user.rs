@@ -256,6 +256,15 @@ impl<'a> User<'a> {
         run(command, b"")
     }
 
+    /// FileZilla's `fzsftp` with commands, a line each; tests/filezilla/drive.py is its FileZilla.
+    pub fn fzsftp(&self, commands: &str) -> Ran {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filezilla/drive.py"));
+        command.args([&self.host(), &self.port(), self.name]).arg(self.key()).arg(self.site.place().known_hosts());
+        command.env("HOME", self.site.work()).current_dir(self.site.work());
+        run(command, commands.as_bytes())
+    }
+
     /// `sealdrop open` with the lab's identity, in the clients' directory; no server is asked.
     pub fn open_offline(&self, sealed: &str, output: &str) -> Ran {
         let mut command = Command::new(crate::site::SEALDROP);

@@ -291,6 +291,22 @@ pub const SSHFS: Client = Client {
     ..NOTHING
 };
 
+pub const FILEZILLA: Client = Client {
+    name: "FileZilla (`fzsftp`)",
+    here: || have("fzsftp"),
+    version: || word("fzsftp", &["-V"], "psftp: "),
+    put: |user, local, remote| user.fzsftp(&format!("put \"{local}\" \"{remote}\"")),
+    get: |user, remote, local| user.fzsftp(&format!("get \"{remote}\" \"{local}\"")),
+    resume: Some(|user, local, remote| user.fzsftp(&format!("reput \"{local}\" \"{remote}\""))),
+    rename: Some(|user, from, to| user.fzsftp(&format!("mv \"{from}\" \"{to}\""))),
+    put_with_times: Some(|user, local, remote| {
+        let modified = std::fs::metadata(user.site.work().join(local)).and_then(|meta| meta.modified());
+        let since = modified.expect("a local file").duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        user.fzsftp(&format!("put \"{local}\" \"{remote}\"\nchmtime {} \"{remote}\"", since.as_secs()))
+    }),
+    ..NOTHING
+};
+
 /// Lines for a shell that stands on a mount of everything; `$1` and `$2` are the two names. A local one is absolute there.
 fn on_mount(user: &User<'_>, line: &str, from: &str, to: &str) -> Ran {
     let local = |name: &str| {
