@@ -105,6 +105,11 @@ fn a_packet_that_breaks_the_format_ends_the_connection_and_is_in_the_log() {
         wire.send(bytes).unwrap();
         let said = wire.end();
         assert!(said.contains("disconnect"), "{bytes:?}: {said}");
+        // The client is gone before the event is durable.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while site.refusals("").len() <= n {
+            assert!(Instant::now() < deadline, "{bytes:?} is not in the log");
+        }
         let reported = site.refusals("");
         assert_eq!(reported.len(), n + 1, "{bytes:?}: {reported:?}");
         assert!(reported[n].to_string().contains("an SFTP stream that breaks the protocol"), "{}", reported[n]);
