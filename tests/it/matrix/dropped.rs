@@ -43,6 +43,15 @@ pub fn tried(client: &Client, site: &Site) -> Vec<Tried> {
     all.push(Tried::new("overwrite", "in a drop, both versions", seen, format!("done, {both:?}")));
     let receipt = user.verified_receipt("/radiology/one.dcm");
     all.push(Tried::new("put", "a receipt", receipt.contains("70000").to_string(), "true"));
+    // The sender may not open its own drop, but a command answers from the ledger.
+    if let Some(hash) = client.hash
+        && client.asks.contains("sha256sum")
+    {
+        let digest = sealdrop::names::hex(&<sha2::Sha256 as sha2::Digest>::digest(&short));
+        let said = hash(&user, "/radiology/one.dcm").stdout;
+        let told = String::from_utf8_lossy(&said).contains(&digest);
+        all.push(Tried::new("hash", "of a drop, for its sender", told.to_string(), "true"));
+    }
     if let Some(renamed) = renamed {
         let seen = format!("{}, {}", done(&renamed), of_file(&at.join("two.dcm")));
         all.push(Tried::new("rename", "a temp name to the final one, in a drop", seen, done_with(&long)));
