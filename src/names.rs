@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// What the names of files end in that their recipient gets as sealed files.
+pub const SEALED: &[u8] = b".sealed";
+
 /// An account that logs in, and the name of a recipient (a recipient is a user who has an inbox).
 ///
 /// 1 to 32 bytes of `a-z 0-9 _ . -`, beginning with a letter or digit: safe as a directory name, in a log line

@@ -15,11 +15,11 @@ use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedF
 use crate::ledger::{
     Batch, Delivery, DropKind, DropRecord, DropState, Earlier, Kind, ReceiptFacts, ReceiptRecipient, Write,
 };
-use crate::names::{DropId, FileName, ReceiptId, UserName};
+use crate::names::{DropId, FileName, ReceiptId, SEALED, UserName};
 use crate::policy::{self, Folder, Grant, Inbox, Operation, Place, Policy};
 use crate::seal::{Envelope, FileKey, Mode, Recipient};
 use crate::sys::files::{self, Kind as FileKind};
-use crate::vpath::VirtualPath;
+use crate::vpath::{PathError, VirtualPath};
 
 /// Grants an upload to `path`, fresh or continued.
 pub async fn stage(
@@ -40,6 +40,13 @@ pub async fn stage(
     };
     let folder = folder_of(&grant)?;
     let recipients = recipients(&keeper.policy(), client, &folder)?;
+    if let (policy::FolderKind::Drop, Place::Folder { below, .. }) = (folder.kind, grant.place()) {
+        // What cannot be delivered is refused before its first byte, and so is what could not be asked for.
+        let inbox = inbox_path(&client.user, below)?;
+        if recipients.iter().any(|recipient| matches!(recipient.inbox, Inbox::Sealed { .. })) {
+            VirtualPath::parse(&[inbox.as_bytes(), SEALED].concat()).map_err(too_long)?;
+        }
+    }
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
     let continued = from.as_ref().map(|from| from.drop);
     let (grant, size_max) = blocking(move || {
@@ -563,8 +570,11 @@ fn folder_of(grant: &Grant) -> Result<Arc<Folder>, Refusal> {
 
 /// `/inbox/<sender>/<path below the folder>`.
 pub fn inbox_path(sender: &UserName, below: &VirtualPath) -> Result<VirtualPath, Refusal> {
-    let too_long = |e| Refusal::rule(Status::Failure, "this path is too long", e);
     let inbox = VirtualPath::parse(policy::decide::INBOX.as_bytes()).map_err(too_long)?;
     let sender = FileName::new(sender.as_str().as_bytes()).map_err(Refusal::machine)?;
     inbox.join(&sender).and_then(|path| path.append(below)).map_err(too_long)
+}
+
+fn too_long(error: PathError) -> Refusal {
+    Refusal::rule(Status::Failure, "this path is too long", error)
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::names::{DropId, FileName};
+use crate::names::{DropId, FileName, SEALED};
 use crate::sys::files::{self, Kind};
 use crate::vpath::VirtualPath;
 
@@ -193,12 +193,12 @@ fn link_numbered(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OsString, Delivery
     first_number(name, |numbered| files::link(dir, name, dir, numbered))
 }
 
-/// The first numbered name that `take` can take.
+/// The first numbered name that `take` can take. It leaves room for what a sealed recipient sees after it.
 pub fn first_number(name: &OsStr, mut take: impl FnMut(&OsStr) -> io::Result<()>) -> Result<OsString, DeliveryError> {
     for number in 1..=VERSIONS_MAX {
         let mut numbered = name.as_bytes().to_vec();
         numbered.extend_from_slice(format!(".~{number}~").as_bytes());
-        if numbered.len() > FileName::MAX_BYTES {
+        if numbered.len() + SEALED.len() > FileName::MAX_BYTES {
             return Err(DeliveryError::NoRoomForVersion);
         }
         let numbered = OsString::from_vec(numbered);

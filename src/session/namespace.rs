@@ -12,14 +12,11 @@ use super::reply::{NO_SUCH_FILE, Outcome};
 use super::staging::{STAGING, Staging};
 use crate::clock;
 use crate::ipc::jail::{Admission, FolderKind, FolderView};
-use crate::names::FileName;
+use crate::names::{FileName, SEALED};
 use crate::seal::{FOOTER_LEN, Footer};
 use crate::sftp::attrs::{Attrs, S_IFDIR, S_IFREG};
 use crate::sys::files::{self, Facts, Kind, Listing, OFlag};
 use crate::vpath::VirtualPath;
-
-/// What a sealed recipient's files end in.
-const SEALED: &[u8] = b".sealed";
 
 /// The virtual folder of receipts.
 const RECEIPTS: &[u8] = b"/receipts";

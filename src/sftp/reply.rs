@@ -134,6 +134,11 @@ impl<'a> Names<'a> {
         self.count += 1;
     }
 
+    /// Takes the packet back.
+    pub fn give_up(self) {
+        self.out.truncate(self.start);
+    }
+
     /// Completes the packet; `false`, and no packet, if it has no name.
     pub fn end(self) -> bool {
         if self.count == 0 {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use sealdrop::cli::demo::place::{LAB, RADIOLOGY};
 
-use crate::site::{Site, content, have, have_python};
+use crate::site::{Site, content, have, have_node, have_python};
 
 /// Around nothing, a write of a client (32 KiB), a record and several.
 const SIZES: [usize; 10] = [0, 1, 32_767, 32_768, 65_535, 65_536, 65_537, 131_072, 131_073, 1_000_003];
@@ -135,6 +135,27 @@ fn asyncssh_does_everything() {
         rename: &|site, from, to| {
             drop(site.partner().asyncssh(&format!("await sftp.rename({from:?}, {to:?})")).ok());
         },
+    });
+}
+
+#[test]
+fn node_ssh2_does_everything() {
+    if !have_node("ssh2") {
+        return;
+    }
+    a_client_does_everything(&Words {
+        put: &|site, local, remote| {
+            drop(site.partner().node(&format!("await sftp.fastPut({local:?}, {remote:?})")).ok())
+        },
+        get: &|site, user, remote, local| {
+            drop(site.recipient(user).node(&format!("await sftp.fastGet({remote:?}, {local:?})")).ok())
+        },
+        list: &|site, dir| {
+            site.partner()
+                .node(&format!("console.log((await sftp.readdir({dir:?})).map(e => e.longname).join('\\n'))"))
+                .ok()
+        },
+        rename: &|site, from, to| drop(site.partner().node(&format!("await sftp.rename({from:?}, {to:?})")).ok()),
     });
 }
 

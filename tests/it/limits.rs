@@ -153,7 +153,7 @@ fn who_is_refused_without_end_waits_and_is_recorded_all_the_same() {
 }
 
 /// The most memory a process has used, in KiB; `None` when it is gone.
-fn peak(pid: u64) -> Option<u64> {
+pub fn peak(pid: u64) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }

@@ -1,6 +1,7 @@
 //! What sealdrop promises, tried from outside with the clients people use. One binary; each module is one area of
 //! promises, each test one promise. `site`, `user` and `run` make the tests read as sentences.
 
+mod reference;
 mod run;
 mod site;
 mod user;
@@ -20,9 +21,12 @@ mod handshake;
 mod interrupts;
 mod jail;
 mod limits;
+mod many;
+mod matrix;
 mod mistakes;
 mod names;
 mod places;
+mod random;
 mod receipts;
 mod refusals;
 mod resume;

@@ -1,8 +1,10 @@
 //! Running a program to its end, with input, a time limit and its output kept: `ok` and `fails` say what was expected and
 //! show everything when it was not so.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
 
 /// What a program did.
 #[derive(Debug)]
@@ -28,6 +30,19 @@ pub fn run(command: Command, input: &[u8]) -> Ran {
     finish(line, child)
 }
 
+thread_local! {
+    /// Who wants to know what this thread starts.
+    static TOLD: RefCell<Option<Sender<u32>>> = const { RefCell::new(None) };
+}
+
+/// Tells the process group of every program that `work` runs, for somebody to kill.
+pub fn telling<T>(to: Sender<u32>, work: impl FnOnce() -> T) -> T {
+    TOLD.set(Some(to));
+    let done = work();
+    TOLD.set(None);
+    done
+}
+
 /// Starts `command` under the time limit, with all three streams piped.
 fn start(command: Command) -> Child {
     let mut limited = Command::new("timeout");
@@ -41,13 +56,19 @@ fn start(command: Command) -> Child {
     if let Some(dir) = command.get_current_dir() {
         limited.current_dir(dir);
     }
-    limited
+    let child = limited
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"))
+        .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    // `timeout` leads a group of its own, with the program in it.
+    if let Some(told) = TOLD.with_borrow(Clone::clone) {
+        // Who does not listen any more has heard enough.
+        let _ = told.send(child.id());
+    }
+    child
 }
 
 fn finish(line: String, child: Child) -> Ran {

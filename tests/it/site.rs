@@ -400,6 +400,17 @@ pub fn have_python(module: &str) -> bool {
     missing_unless(found, &format!("python3-{module}"))
 }
 
+/// The same for a client from npm, which scripts/test installs.
+pub fn have_node(module: &str) -> bool {
+    have("node") && missing_unless(node_modules().join(module).is_dir(), module)
+}
+
+/// Where scripts/test puts what tests/node/package.json names: below the build directory.
+pub fn node_modules() -> PathBuf {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    built.parent().expect("the build directory").join("node/node_modules")
+}
+
 fn missing_unless(found: bool, what: &str) -> bool {
     assert!(found || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{what} is not installed: run scripts/test");
     if !found {

@@ -258,6 +258,42 @@ impl<'a> User<'a> {
         command
     }
 
+    /// A script for node's ssh2, in which `sftp` is an open channel whose calls are promises, `raw` is the same as it
+    /// is, `ssh` the connection, and `await` works. Without Nagle's algorithm: ssh2 writes each packet in two pieces, and
+    /// the second would wait 40 ms for the kernel's acknowledgement of the first, here as with OpenSSH.
+    pub fn node(&self, script: &str) -> Ran {
+        let whole = format!(
+            "const {{ Client }} = require('ssh2'); const fs = require('fs'); const {{ promisify }} = require('util');\n\
+             const hosts = fs.readFileSync({known_hosts:?}, 'utf8').split('\\n').map(line => line.split(' ')[2]);\n\
+             const ssh = new Client();\n\
+             const failed = error => {{ console.error(String(error && error.stack || error)); process.exit(1); }};\n\
+             ssh.on('connect', () => ssh.setNoDelay(true)).on('error', failed).on('ready', () => ssh.sftp(async (error, raw) => {{\n\
+             if (error) failed(error);\n\
+             const sftp = new Proxy({{}}, {{ get: (_, name) => promisify(raw[name].bind(raw)) }});\n\
+             try {{ {script} }} catch (error) {{ failed(error); }}\n\
+             ssh.end();\n\
+             }})).connect({{ host: {host:?}, port: {port}, username: {user:?}, privateKey: fs.readFileSync({key:?}),\n\
+             hostVerifier: key => hosts.includes(key.toString('base64')) }});\n",
+            known_hosts = self.site.place().known_hosts(),
+            host = self.host(),
+            port = self.port(),
+            user = self.name,
+            key = self.key(),
+        );
+        let mut command = Command::new("node");
+        command.args(["-e", &whole]).env("NODE_PATH", crate::site::node_modules()).current_dir(self.site.work());
+        run(command, b"")
+    }
+
+    /// FileZilla's `fzsftp` with commands, a line each; tests/filezilla/drive.py is its FileZilla.
+    pub fn fzsftp(&self, commands: &str) -> Ran {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filezilla/drive.py"));
+        command.args([&self.host(), &self.port(), self.name]).arg(self.key()).arg(self.site.place().known_hosts());
+        command.env("HOME", self.site.work()).current_dir(self.site.work());
+        run(command, commands.as_bytes())
+    }
+
     /// `sealdrop open` with the lab's identity, in the clients' directory; no server is asked.
     pub fn open_offline(&self, sealed: &str, output: &str) -> Ran {
         let mut command = Command::new(crate::site::SEALDROP);

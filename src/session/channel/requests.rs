@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{BATCH_MAX, Deferred, Open, Sftp, State, ok};
 use crate::session::namespace::{Folder, Tree};
 use crate::session::operations::{self, Operation, Query};
-use crate::session::reply::{BAD_HANDLE, NO_LINKS, Outcome, Refusal, STILL_WRITTEN, UNSUPPORTED};
+use crate::session::reply::{BAD_HANDLE, NO_LINKS, NO_SUCH_FILE, Outcome, Refusal, STILL_WRITTEN, UNSUPPORTED};
 use crate::sftp::extension::{Extended, write_limits};
 use crate::sftp::packet::Request;
 use crate::sftp::status::Status;
@@ -218,8 +218,17 @@ fn list(tree: &Tree, folder: &mut Folder, id: u32, out: &mut Vec<u8>) -> Outcome
     let now = crate::clock::now().unix_seconds();
     let mut names = reply::Names::begin(out, id);
     while !names.is_full() {
-        let Some((name, attrs)) = tree.next(folder).unwrap_or_default() else { break };
-        names.push(&name, &attrs, &tree.owner, now);
+        match tree.next(folder) {
+            Ok(Some((name, attrs))) => names.push(&name, &attrs, &tree.owner, now),
+            Ok(None) => break,
+            // A folder that was removed meanwhile has no more names.
+            Err(refusal) if refusal == NO_SUCH_FILE => break,
+            // A disk that fails must not look like the end.
+            Err(refusal) => {
+                names.give_up();
+                return Err(refusal);
+            }
+        }
     }
     Ok(names.end())
 }

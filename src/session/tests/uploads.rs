@@ -19,6 +19,31 @@ fn a_put_is_committed_listed_and_durable_before_close_is_answered() {
     });
 }
 
+/// asyncssh numbers the bytes it appends from 0, as OpenSSH's server lets it.
+#[test]
+fn what_is_written_to_append_goes_to_the_end() {
+    on_runtime(|| async {
+        let site = Site::new();
+        let data = pattern(5, 400_000);
+        let mut first = site.client();
+        let handle = first.open("/drop/a", WRITE | CREAT | TRUNC).await.unwrap();
+        first.write(&handle, 0, &data[..150_000]).await;
+        first.sftp.end().await;
+        let mut client = site.client();
+        client.put("/shared/a", &data[..150_000]).await;
+        for path in ["/drop/a", "/shared/a"] {
+            let handle = client.open(path, WRITE | APPEND).await.unwrap();
+            assert_eq!(client.write(&handle, 0, &data[150_000..200_000]).await, 0);
+            assert_eq!(client.write(&handle, 50_000, &data[200_000..]).await, 0);
+            assert_eq!(client.close(&handle).await.0, 0);
+            assert!(site.content(&path[1..]) == data, "{path}");
+        }
+        let handle = client.open("/drop/b", WRITE | CREAT | APPEND).await.unwrap();
+        client.write(&handle, 10, b"there is a gap before this").await;
+        assert_ne!(client.close(&handle).await.0, 0);
+    });
+}
+
 #[test]
 fn a_file_of_no_bytes_and_names_that_are_not_utf8_are_delivered() {
     on_runtime(|| async {

@@ -24,6 +24,7 @@ impl Upload {
     }
 
     fn place(&mut self, staging: &Staging, offset: u64, data: &[u8]) -> Outcome<()> {
+        let offset = self.meant(offset);
         let end = offset.checked_add(data.len() as u64).ok_or(TOO_LARGE)?;
         if data.is_empty() {
             return Ok(());
@@ -58,6 +59,13 @@ impl Upload {
         self.overwrite(staging, offset, &data[..over])?;
         self.append(&data[over..])?;
         self.take_ahead()
+    }
+
+    /// Where a write is meant to go. A handle opened with APPEND has no say in it: asyncssh counts from 0 on one, and what is
+    /// there would be lost. Beyond the end it is as given, so that a gap shows; OpenSSH's `reput` gives the end itself.
+    fn meant(&self, offset: u64) -> u64 {
+        let end = self.contiguous().max(self.base.as_ref().map_or(0, |(_, limit)| *limit));
+        if self.habits.appends { offset.max(end) } else { offset }
     }
 
     /// Whether the beginning of what is staged is the beginning of `data`, or the other way round.
