@@ -128,6 +128,8 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
         files.push(root);
     }
     sync_dir(dir)?;
+    // Its own name: without it a power cut after init takes all keys, and all that was sealed under them by then.
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)?;
     Ok(Created { files })
 }
 

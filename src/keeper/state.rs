@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::delivery::COMMIT;
 use crate::names::UserName;
 use crate::policy::User;
+use crate::sys::durable;
 use crate::sys::files::{self, OFlag};
 
 /// Written into `version`; an older daemon refuses a newer one.
@@ -77,7 +78,10 @@ pub fn create(dir: &Path) -> Result<Vec<PathBuf>, StateError> {
         file.sync_all().map_err(at(&version))?;
         made.push(version);
     }
-    File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))?;
+    // Also of what was there: an init that was cut short may not have come to this.
+    for path in [Some(dir), dir.parent().filter(|parent| !parent.as_os_str().is_empty())].into_iter().flatten() {
+        durable::sync_dir(path).map_err(at(path))?;
+    }
     Ok(made)
 }
 
