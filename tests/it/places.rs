@@ -8,7 +8,7 @@ use sealdrop::cli::demo::place::RADIOLOGY;
 use crate::site::{Site, content, everything_below};
 
 /// Places of a commit, in order; from `RECORDED` on, the drop is in the ledger and stands.
-const COMMIT: [&str; 7] = [
+pub const COMMIT: [&str; 7] = [
     "commit-taken-over",
     "commit-envelope",
     "commit-bytes",
@@ -17,9 +17,9 @@ const COMMIT: [&str; 7] = [
     "commit-recorded",
     "commit-settled",
 ];
-const RECORDED: usize = 5;
+pub const RECORDED: usize = 5;
 
-const SWEEP: [&str; 5] =
+pub const SWEEP: [&str; 5] =
     ["sweep-begun", "sweep-unlinked", "sweep-recorded", "sweep-key-destroyed", "sweep-key-recorded"];
 
 const MARKER: &str = "MARKER^PLACES^1984";

@@ -1,0 +1,231 @@
+//! What survives.
+
+use sealdrop::cli::demo::place::RADIOLOGY;
+
+use super::disk::{Dice, Loss};
+use super::plant::{Plant, bytes_of};
+use crate::places::{COMMIT, RECORDED};
+use crate::site::is_root;
+use crate::user::quoted;
+
+/// The seeds of this run: a few that are always the same, or as many as the environment says.
+fn seeds(few: u64) -> impl Iterator<Item = u64> {
+    let asked = |variable| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let first = asked("SEALDROP_TEST_SEED").unwrap_or(1);
+    (first..first + asked("SEALDROP_TEST_SEEDS").unwrap_or(few)).inspect(|seed| eprintln!("seed {seed}"))
+}
+
+/// Only root may mount a file system that other accounts use.
+fn may_mount() -> bool {
+    if !is_root() {
+        eprintln!("skipped: only root may mount the disk");
+    }
+    is_root()
+}
+
+/// Changes of the disk in one round, about: three clients with three files each.
+const CHANGES_A_ROUND: usize = 900;
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
+    if !may_mount() {
+        return;
+    }
+    let mut plant = Plant::new();
+    for seed in seeds(4) {
+        let mut dice = Dice(seed);
+        let names = |client: u64| {
+            let sizes = [20_000, 300_000, if client == 0 { 9_000_000 } else { 1 }];
+            sizes.map(|size| format!("r{seed}c{client}-{size}.dcm"))
+        };
+        plant.disk.cut_after(dice.below(CHANGES_A_ROUND) as u64);
+        std::thread::scope(|scope| {
+            for client in 0..3 {
+                let plant = &plant;
+                scope.spawn(move || names(client).iter().take_while(|name| plant.push("/radiology", name)).count());
+            }
+        });
+        let state = plant.disk.cut();
+        plant.come_up(&state, Loss::Some(dice.roll()));
+        plant.check(&state);
+        for client in 0..3 {
+            let names = names(client);
+            plant.complete("/radiology", &[names[0].as_str(), &names[2]]);
+        }
+    }
+    plant.assert_no_plaintext();
+}
+
+/// The disk is filmed while a file is pushed: a power cut after each change that made, not only where we thought of one.
+#[test]
+fn between_any_two_changes_of_a_commit_a_power_cut_leaves_all_of_it_or_none() {
+    if !may_mount() {
+        return;
+    }
+    let mut plant = Plant::new();
+    assert!(plant.push("/radiology", "before-70000.dcm"));
+    plant.disk.film();
+    assert!(plant.push("/radiology", "new-200000.dcm"));
+    let film = plant.disk.frames();
+    let heard = film.iter().position(|state| state.heard().len() == 2).expect("the client heard OK");
+    for seed in seeds(10) {
+        let mut dice = Dice(seed);
+        let at = if dice.below(4) == 0 { heard } else { dice.below(film.len()) };
+        eprintln!("frame {at} of {}, OK at {heard}", film.len());
+        plant.come_up(&film[at], Loss::Some(dice.roll()));
+        plant.forget_audit();
+        plant.check(&film[at]);
+        plant.complete("/radiology", &["new-200000.dcm"]);
+    }
+}
+
+/// Failed and lost, failed but persisted: the power goes at a named place of a commit, and of what was not synced by
+/// then nothing is left, or all of it, or some.
+fn a_cut_in_a_commit(place: &str) {
+    if !may_mount() {
+        return;
+    }
+    let recorded = COMMIT.iter().position(|p| *p == place).expect("a place") >= RECORDED;
+    let mut plant = Plant::new();
+    assert!(plant.push("/radiology", "old-70000.dcm"));
+    assert!(plant.push("/shared", "old-70000.dcm"));
+    // A new name, a name that is taken in a drop, one that is taken in a shared folder.
+    for (folder, name, local) in [
+        ("/radiology", "fresh-9000000.dcm", "fresh-9000000.dcm"),
+        ("/radiology", "old-70000.dcm", "old-70000.dcm"),
+        ("/shared", "old-70000.dcm", "newer-200000.dcm"),
+    ] {
+        plant.site.stop_at(place);
+        let path = format!("{folder}/{name}");
+        let state = plant.cut_while(|plant| {
+            let local = plant.local(local);
+            plant.site.partner().sftp(format!("put {} {path}", quoted(&local))).fails();
+        });
+        for loss in [Loss::Everything, Loss::Some(1), Loss::Nothing] {
+            eprintln!("{place}, {path}, {loss:?}");
+            plant.come_up(&state, loss);
+            plant.forget_audit();
+            plant.check(&state);
+            let count = plant.site.events_of("upload-committed", &path).len();
+            let before = usize::from(name.starts_with("old"));
+            assert_eq!(count, before + usize::from(recorded), "{place}, {path}, {loss:?}: committed or not");
+            if folder == "/radiology" {
+                plant.complete(folder, &[name]);
+            } else {
+                let bytes = plant.site.partner().get(&path);
+                let expected = if recorded { local } else { name };
+                assert!(bytes == bytes_of(expected), "{place}, {path}, {loss:?}: the old one or the new one, whole");
+            }
+        }
+    }
+    plant.assert_no_plaintext();
+}
+
+fn a_cut_in_a_sweep(place: &str) {
+    if !may_mount() {
+        return;
+    }
+    let mut plant = Plant::new();
+    for name in ["a-70000.dcm", "b-70000.dcm"] {
+        assert!(plant.push("/radiology", name));
+    }
+    assert!(plant.push("/shared", "stays-70000.dcm"));
+    plant.site.stop_at(place);
+    let state = plant.cut_while(|plant| drop(plant.site.sealdrop(&["sweep", "--now", "+400d"])));
+    for loss in [Loss::Everything, Loss::Some(1), Loss::Some(2), Loss::Nothing] {
+        eprintln!("{place}, {loss:?}");
+        plant.come_up(&state, loss);
+        let site = &plant.site;
+        // Whatever the clock says now: what began to expire is nobody's any more.
+        for name in site.recipient(RADIOLOGY).delivered() {
+            site.recipient(RADIOLOGY).sftp(format!("get /inbox/partner/{name} late")).fails();
+        }
+        site.age();
+        assert!(site.recipient(RADIOLOGY).delivered().is_empty(), "{place}, {loss:?}");
+        for name in ["a-70000.dcm", "b-70000.dcm"] {
+            assert_eq!(site.events_of("expired", name).len(), 1, "{place}, {loss:?}: {name} expires once in the log");
+        }
+        // And a power cut after that brings nothing back.
+        let state = plant.disk.cut();
+        plant.come_up(&state, Loss::Everything);
+        assert!(plant.site.recipient(RADIOLOGY).delivered().is_empty(), "{place}, {loss:?}: expired and back");
+        let shred = plant.site.place().state().join("keys/shred");
+        assert_eq!(std::fs::read_dir(shred).expect("the keys").count(), 0, "{place}, {loss:?}: a shred key is left");
+        assert!(plant.site.partner().get("/shared/stays-70000.dcm") == bytes_of("stays-70000.dcm"), "{place}, {loss:?}");
+    }
+}
+
+/// Whatever a client was told about names is so after a power cut that takes everything else.
+#[test]
+fn what_was_acknowledged_of_names_survives() {
+    if !may_mount() {
+        return;
+    }
+    let mut plant = Plant::new();
+    let local = plant.local("a-70000.dcm");
+    let partner = |plant: &Plant, batch: &str| plant.site.partner().sftp(batch).ok();
+    for name in ["gone", "moved", "replaced"] {
+        partner(&plant, &format!("put {} /shared/{name}-70000.dcm", quoted(&local)));
+    }
+    partner(&plant, &format!("put {} /shared/later.filepart", quoted(&local)));
+    partner(&plant, &format!("put {} /radiology/b-70000.dcm.filepart", quoted(&local)));
+    let mut lose = |plant: &mut Plant| {
+        let state = plant.disk.cut();
+        plant.come_up(&state, Loss::Everything);
+    };
+    lose(&mut plant);
+
+    partner(&plant, "rm /shared/gone-70000.dcm\nmkdir /shared/sub\nmkdir /radiology/study");
+    lose(&mut plant);
+    assert_eq!(names(&plant, "/shared"), ["later.filepart", "moved-70000.dcm", "replaced-70000.dcm", "sub"]);
+
+    partner(&plant, "rename /shared/moved-70000.dcm /shared/sub/moved-70000.dcm");
+    partner(&plant, &format!("put {} /radiology/study/a-70000.dcm", quoted(&local)));
+    partner(&plant, "rename /shared/later.filepart /shared/other.filepart");
+    lose(&mut plant);
+    assert_eq!(names(&plant, "/shared"), ["other.filepart", "replaced-70000.dcm", "sub"]);
+    assert_eq!(names(&plant, "/shared/sub"), ["moved-70000.dcm"]);
+    let inbox = plant.site.recipient(RADIOLOGY);
+    assert!(inbox.get("/inbox/partner/study/a-70000.dcm") == bytes_of("a-70000.dcm"));
+
+    // What was parked under a temp name, and renamed since, is whole.
+    partner(&plant, "rename /shared/other.filepart /shared/later.dcm");
+    partner(&plant, "rename /radiology/b-70000.dcm.filepart /radiology/b-70000.dcm");
+    lose(&mut plant);
+    assert!(plant.site.partner().get("/shared/later.dcm") == bytes_of("a-70000.dcm"));
+    assert!(plant.site.recipient(RADIOLOGY).get("/inbox/partner/b-70000.dcm") == bytes_of("a-70000.dcm"));
+}
+
+fn names(plant: &Plant, folder: &str) -> Vec<String> {
+    let mut names = plant.site.partner().list(folder);
+    names.sort();
+    names
+}
+
+/// One test a place: each says where it was.
+macro_rules! tests {
+    ($run:ident: $($name:ident => $place:literal,)*) => { $(
+        #[test]
+        fn $name() {
+            $run($place);
+        }
+    )* };
+}
+
+tests! { a_cut_in_a_commit:
+    a_cut_when_the_upload_was_taken_over => "commit-taken-over",
+    a_cut_when_the_envelope_was_written => "commit-envelope",
+    a_cut_when_the_bytes_were_durable => "commit-bytes",
+    a_cut_when_the_names_were_made => "commit-names",
+    a_cut_when_the_names_were_durable => "commit-names-durable",
+    a_cut_when_the_drop_was_recorded => "commit-recorded",
+    a_cut_when_the_commit_was_settled => "commit-settled",
+}
+
+tests! { a_cut_in_a_sweep:
+    a_cut_when_the_sweep_had_begun => "sweep-begun",
+    a_cut_when_the_expired_files_were_unlinked => "sweep-unlinked",
+    a_cut_when_the_expiries_were_recorded => "sweep-recorded",
+    a_cut_when_a_shred_key_was_destroyed => "sweep-key-destroyed",
+    a_cut_when_that_destruction_was_recorded => "sweep-key-recorded",
+}
