@@ -12,7 +12,7 @@
 //! Wrapped files are `nonce(12) ‖ AES-256-GCM(ciphertext ‖ tag)` under `HKDF-Expand(root, "sealdrop/v1/keys/" ‖ kind)`
 //! with the file's place as associated data, so one can not be put in another's stead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -144,6 +144,8 @@ pub struct Keys {
     root: Zeroizing<[u8; 32]>,
     /// Opened identities of managed recipients; a few hundred bytes each, for as long as the keeper runs.
     identities: Mutex<HashMap<UserName, Arc<Identity>>>,
+    /// Buckets whose key is known to survive a power cut; one that is merely there may not.
+    durable: Mutex<HashSet<u64>>,
 }
 
 impl Keys {
@@ -158,7 +160,12 @@ impl Keys {
                 return Err(KeyError::Missing { path: sub });
             }
         }
-        Ok(Self { dir: dir.to_owned(), root: Zeroizing::new(root), identities: Mutex::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            root: Zeroizing::new(root),
+            identities: Mutex::default(),
+            durable: Mutex::default(),
+        })
     }
 
     /// The key that signs receipts.
@@ -194,12 +201,24 @@ impl Keys {
     /// `envelope` under the shred key of `bucket`, which exists durably when this returns.
     /// The second value is whether the key was made by this call.
     pub fn with_shred(&self, head: &Head, envelope: &Envelope, bucket: u64) -> Result<(Envelope, bool), KeyError> {
-        let path = self.shred_path(bucket);
-        let made = !path.exists() && {
-            // Two commits may meet here: the loser of the link uses the winner's key.
-            self.make_wrapped(&path, "shred", &bucket.to_be_bytes(), random32()?.as_ref())?
-        };
+        let made = self.ensure_bucket(bucket)?;
         Ok((envelope.shred_wrap(head, bucket, &self.shred_key(bucket)?)?, made))
+    }
+
+    /// Whether this call made the bucket's key. Commits that meet here wait for the one that makes it: a key that is there
+    /// is not durable yet.
+    fn ensure_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.contains(&bucket) {
+            return Ok(false);
+        }
+        let path = self.shred_path(bucket);
+        let made = !path.exists() && self.make_wrapped(&path, "shred", &bucket.to_be_bytes(), random32()?.as_ref())?;
+        if !made {
+            sync_dir(&self.dir.join("shred"))?;
+        }
+        durable.insert(bucket);
+        Ok(made)
     }
 
     /// The buckets that still have a key.
@@ -218,6 +237,7 @@ impl Keys {
     /// Destroys a bucket's key: overwritten and synced. Answers whether it was destroyed before. The file of zeros stays, opens
     /// nothing, and says that the destruction is still to be recorded; [`Self::forget_bucket`] ends that.
     pub fn destroy_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).remove(&bucket);
         let path = self.shred_path(bucket);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
         let length = file.metadata().map_err(at(&path))?.len();
@@ -255,9 +275,14 @@ impl Keys {
             return Ok(Arc::clone(identity));
         }
         let path = self.dir.join("identities").join(user.as_str());
-        if let (false, Some(kem)) = (path.exists(), make) {
-            let fresh = Identity::generate(kem)?.expose();
-            self.make_wrapped(&path, "identity", user.as_str().as_bytes(), fresh.as_ref())?;
+        match make {
+            Some(kem) if !path.exists() => {
+                let fresh = Identity::generate(kem)?.expose();
+                self.make_wrapped(&path, "identity", user.as_str().as_bytes(), fresh.as_ref())?;
+            }
+            // A crash may have left it there and not durable; something is about to be sealed to it.
+            Some(_) => path.parent().map_or(Ok(()), sync_dir)?,
+            None => {}
         }
         let bytes = self.read_wrapped(&path, "identity", user.as_str().as_bytes())?;
         let identity = Arc::new(Identity::from_bytes(&bytes).map_err(|_| KeyError::Unwrap { path })?);
