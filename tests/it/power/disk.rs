@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -106,7 +106,7 @@ pub struct State {
 
 /// A disk under power, shared between the file system that serves it and the test that will cut it.
 #[derive(Clone)]
-pub struct Disk(Arc<Mutex<Machine>>);
+pub struct Disk(Arc<(Mutex<Machine>, Condvar)>);
 
 struct Machine {
     state: State,
@@ -114,12 +114,12 @@ struct Machine {
     fuse: Option<u64>,
     dark: bool,
     film: Option<Vec<State>>,
-    taken: u64,
 }
 
 impl Disk {
     pub fn new(state: State) -> Self {
-        Self(Arc::new(Mutex::new(Machine { state, fuse: None, dark: false, film: None, taken: 0 })))
+        let machine = Machine { state, fuse: None, dark: false, film: None };
+        Self(Arc::new((Mutex::new(machine), Condvar::new())))
     }
 
     /// The power goes now; what is on the disk at this moment.
@@ -155,9 +155,17 @@ impl Disk {
         }
     }
 
-    /// How many changes there were since this disk was made.
-    pub fn changes(&self) -> u64 {
-        self.machine().taken
+    /// Waits until the power is gone, or `done` at one of the [knocks](Self::knock).
+    pub fn wait_until_dark_or(&self, done: impl Fn() -> bool) {
+        let mut machine = self.machine();
+        while !machine.dark && !done() {
+            machine = self.0.1.wait(machine).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub fn knock(&self) {
+        let _machine = self.machine();
+        self.0.1.notify_all();
     }
 
     /// Something that changes nothing.
@@ -172,12 +180,12 @@ impl Disk {
         let machine = &mut *machine;
         if machine.fuse == Some(0) {
             machine.dark = true;
+            self.0.1.notify_all();
         }
         if machine.dark {
             return Err(Errno::EIO);
         }
         let done = what(&mut machine.state)?;
-        machine.taken += 1;
         if let Some(left) = &mut machine.fuse {
             *left -= 1;
         }
@@ -188,7 +196,7 @@ impl Disk {
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,8 +204,14 @@ impl Default for State {
     /// An empty root directory.
     fn default() -> Self {
         let now = SystemTime::now();
-        let root = Inode::new(Meta { mode: 0o700, uid: 0, gid: 0, atime: now, mtime: now }, Kind::Folder(Folder::default()));
-        Self { inodes: HashMap::from([(ROOT, Arc::new(root))]), next: ROOT + 1, steps: Vec::new(), heard: BTreeSet::new() }
+        let root =
+            Inode::new(Meta { mode: 0o700, uid: 0, gid: 0, atime: now, mtime: now }, Kind::Folder(Folder::default()));
+        Self {
+            inodes: HashMap::from([(ROOT, Arc::new(root))]),
+            next: ROOT + 1,
+            steps: Vec::new(),
+            heard: BTreeSet::new(),
+        }
     }
 }
 
@@ -400,7 +414,8 @@ impl State {
         let mut names = HashSet::new();
         let mut durable = vec![0; self.steps.len()];
         for (at, step) in self.steps.iter().enumerate().rev() {
-            let wanted = |change: &Change| change.folder == number || names.contains(&(change.folder, change.name.clone()));
+            let wanted =
+                |change: &Change| change.folder == number || names.contains(&(change.folder, change.name.clone()));
             durable[at] = match step.changes.iter().rposition(wanted) {
                 None => 0,
                 Some(_) if step.whole => step.changes.len(),
@@ -476,7 +491,13 @@ impl State {
             let mut keep = match loss {
                 Loss::Everything => 0,
                 Loss::Nothing => step.changes.len(),
-                Loss::Some(_) if until != usize::MAX => if at < until { step.changes.len() } else { 0 },
+                Loss::Some(_) if until != usize::MAX => {
+                    if at < until {
+                        step.changes.len()
+                    } else {
+                        0
+                    }
+                }
                 Loss::Some(_) if dice.below(10) >= likely => 0,
                 Loss::Some(_) if step.whole => step.changes.len(),
                 Loss::Some(_) => 1 + dice.below(step.changes.len()),
@@ -505,7 +526,9 @@ impl Inode {
     fn survive(&self, loss: Loss, dice: &mut Dice) -> Self {
         let meta = dice.pick(loss, &self.metas, &self.meta);
         let kind = match &self.kind {
-            Kind::Folder(folder) => Kind::Folder(Folder { names: folder.durable.clone(), durable: folder.durable.clone() }),
+            Kind::Folder(folder) => {
+                Kind::Folder(Folder { names: folder.durable.clone(), durable: folder.durable.clone() })
+            }
             Kind::File(file) => Kind::File(file.survive(loss, dice)),
         };
         Self::new(meta, kind)

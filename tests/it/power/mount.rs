@@ -171,16 +171,7 @@ impl Filesystem for Served {
         answer_entry(reply, done);
     }
 
-    fn create(
-        &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _: u32,
-        _: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: i32, reply: ReplyCreate) {
         let meta = made(request, mode);
         let done = self.disk.change(|state| {
             let number = state.make(parent.0, name, meta, Kind::File(File::default()))?;

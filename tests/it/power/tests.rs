@@ -39,13 +39,10 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
             sizes.map(|size| format!("r{seed}c{client}-{size}.dcm"))
         };
         plant.disk.cut_after(dice.below(CHANGES_A_ROUND) as u64);
-        std::thread::scope(|scope| {
-            for client in 0..3 {
-                let plant = &plant;
-                scope.spawn(move || names(client).iter().take_while(|name| plant.push("/radiology", name)).count());
-            }
-        });
-        let state = plant.disk.cut();
+        let client = |client| {
+            move |plant: &Plant| names(client).iter().take_while(|name| plant.push("/radiology", name)).count()
+        };
+        let state = plant.cut_during((0..3).map(client).collect());
         plant.come_up(&state, Loss::Some(dice.roll()));
         plant.check(&state);
         for client in 0..3 {
@@ -151,7 +148,10 @@ fn a_cut_in_a_sweep(place: &str) {
         assert!(plant.site.recipient(RADIOLOGY).delivered().is_empty(), "{place}, {loss:?}: expired and back");
         let shred = plant.site.place().state().join("keys/shred");
         assert_eq!(std::fs::read_dir(shred).expect("the keys").count(), 0, "{place}, {loss:?}: a shred key is left");
-        assert!(plant.site.partner().get("/shared/stays-70000.dcm") == bytes_of("stays-70000.dcm"), "{place}, {loss:?}");
+        assert!(
+            plant.site.partner().get("/shared/stays-70000.dcm") == bytes_of("stays-70000.dcm"),
+            "{place}, {loss:?}"
+        );
     }
 }
 
@@ -164,35 +164,37 @@ fn what_was_acknowledged_of_names_survives() {
     let mut plant = Plant::new();
     let local = plant.local("a-70000.dcm");
     let partner = |plant: &Plant, batch: &str| plant.site.partner().sftp(batch).ok();
-    for name in ["gone", "moved", "replaced"] {
+    for name in ["gone", "moved"] {
         partner(&plant, &format!("put {} /shared/{name}-70000.dcm", quoted(&local)));
     }
-    partner(&plant, &format!("put {} /shared/later.filepart", quoted(&local)));
+    // Closed under a temp name: not delivered, and not lost.
+    partner(&plant, &format!("put {} /shared/first.filepart", quoted(&local)));
     partner(&plant, &format!("put {} /radiology/b-70000.dcm.filepart", quoted(&local)));
-    let mut lose = |plant: &mut Plant| {
+    let lose = |plant: &mut Plant| {
         let state = plant.disk.cut();
         plant.come_up(&state, Loss::Everything);
     };
     lose(&mut plant);
+    partner(&plant, "ls /shared/first.filepart\nls /radiology/b-70000.dcm.filepart");
 
     partner(&plant, "rm /shared/gone-70000.dcm\nmkdir /shared/sub\nmkdir /radiology/study");
+    partner(&plant, "rename /shared/first.filepart /shared/second.filepart");
     lose(&mut plant);
-    assert_eq!(names(&plant, "/shared"), ["later.filepart", "moved-70000.dcm", "replaced-70000.dcm", "sub"]);
+    assert_eq!(names(&plant, "/shared"), ["moved-70000.dcm", "sub"]);
+    partner(&plant, "ls /shared/second.filepart");
 
     partner(&plant, "rename /shared/moved-70000.dcm /shared/sub/moved-70000.dcm");
     partner(&plant, &format!("put {} /radiology/study/a-70000.dcm", quoted(&local)));
-    partner(&plant, "rename /shared/later.filepart /shared/other.filepart");
     lose(&mut plant);
-    assert_eq!(names(&plant, "/shared"), ["other.filepart", "replaced-70000.dcm", "sub"]);
-    assert_eq!(names(&plant, "/shared/sub"), ["moved-70000.dcm"]);
-    let inbox = plant.site.recipient(RADIOLOGY);
-    assert!(inbox.get("/inbox/partner/study/a-70000.dcm") == bytes_of("a-70000.dcm"));
+    assert!(names(&plant, "/shared") == ["sub"] && names(&plant, "/shared/sub") == ["moved-70000.dcm"]);
+    assert!(plant.site.recipient(RADIOLOGY).get("/inbox/partner/study/a-70000.dcm") == bytes_of("a-70000.dcm"));
 
-    // What was parked under a temp name, and renamed since, is whole.
-    partner(&plant, "rename /shared/other.filepart /shared/later.dcm");
+    partner(&plant, "rename /shared/second.filepart /shared/whole.dcm");
     partner(&plant, "rename /radiology/b-70000.dcm.filepart /radiology/b-70000.dcm");
+    partner(&plant, "rm /shared/sub/moved-70000.dcm\nrmdir /shared/sub");
     lose(&mut plant);
-    assert!(plant.site.partner().get("/shared/later.dcm") == bytes_of("a-70000.dcm"));
+    assert_eq!(names(&plant, "/shared"), ["whole.dcm"]);
+    assert!(plant.site.partner().get("/shared/whole.dcm") == bytes_of("a-70000.dcm"));
     assert!(plant.site.recipient(RADIOLOGY).get("/inbox/partner/b-70000.dcm") == bytes_of("a-70000.dcm"));
 }
 
