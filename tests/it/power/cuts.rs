@@ -4,9 +4,9 @@
 use sealdrop::cli::demo::place::RADIOLOGY;
 
 use super::disk::{Dice, Loss};
+use super::may_mount;
 use super::plant::{Plant, bytes_of};
 use crate::places::{COMMIT, RECORDED};
-use crate::site::is_root;
 use crate::user::quoted;
 
 /// The seeds of this run: a few that are always the same, or as many as the environment says.
@@ -14,14 +14,6 @@ fn seeds(few: u64) -> impl Iterator<Item = u64> {
     let asked = |variable| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
     let first = asked("SEALDROP_TEST_SEED").unwrap_or(1);
     (first..first + asked("SEALDROP_TEST_SEEDS").unwrap_or(few)).inspect(|seed| eprintln!("seed {seed}"))
-}
-
-/// Only root may mount a file system that other accounts use.
-fn may_mount() -> bool {
-    if !is_root() {
-        eprintln!("skipped: only root may mount the disk");
-    }
-    is_root()
 }
 
 /// Changes of the disk in one round, about: three clients with three files each.
