@@ -95,7 +95,7 @@ fn a_renamed_file_is_under_the_one_name_or_the_other_or_both() {
         let file = make_file(&mut state, from, "a");
         state.write(file, 0, b"bytes").unwrap();
         state.sync_file(file, false).unwrap();
-        [ROOT, from, to].map(|folder| state.sync_folder(folder).unwrap());
+        [ROOT, from, to].into_iter().for_each(|folder| state.sync_folder(folder).unwrap());
         state.rename((from, "a".as_ref()), (to, "b".as_ref()), false, false).unwrap();
         match synced {
             Some("from") => state.sync_folder(from).unwrap(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sealdrop::cli::demo::place::RADIOLOGY;
 use serde_json::Value;
 
+use super::cuts::EXPIRING;
 use super::disk::{Disk, Loss, State};
 use crate::site::{Site, content, everything_below};
 use crate::user::quoted;
@@ -34,7 +35,10 @@ pub fn bytes_of(name: &str) -> Vec<u8> {
 impl Plant {
     /// The machine is new: nothing was synced but by `init` and the daemon itself.
     pub fn new() -> Self {
-        let disk = Disk::new(State::default());
+        Self::on(Disk::new(State::default()))
+    }
+
+    pub fn on(disk: Disk) -> Self {
         Self { site: Site::on(&disk), disk, witnessed: Vec::new(), verified: BTreeSet::new() }
     }
 
@@ -97,9 +101,14 @@ impl Plant {
     /// The machine comes up again with what the cut left.
     #[track_caller]
     pub fn come_up(&mut self, state: &State, loss: Loss) {
+        self.replace_disk(state, loss);
+        self.site.start().expect("the daemon starts after a power cut");
+    }
+
+    /// The same, and nothing is started.
+    pub fn replace_disk(&mut self, state: &State, loss: Loss) {
         self.disk = Disk::new(state.after(loss));
         self.site.change_disk(&self.disk);
-        self.site.start().expect("the daemon starts after a power cut");
     }
 
     /// Everything that must be true after a cut that left `state`.
@@ -133,6 +142,31 @@ impl Plant {
             assert!(left.is_empty(), "left of a commit: {left:?}");
         }
         self.site.assert_private();
+    }
+
+    /// After a power cut in a sweep, which had `begun` in the ledger, and then another.
+    #[track_caller]
+    pub fn check_expired(&mut self, begun: bool) {
+        let site = &self.site;
+        if begun {
+            // Whatever the clock says now: what began to expire is nobody's any more.
+            for name in site.recipient(RADIOLOGY).delivered() {
+                site.recipient(RADIOLOGY).sftp(format!("get /inbox/partner/{name} late")).fails();
+            }
+        }
+        site.age();
+        assert!(site.recipient(RADIOLOGY).delivered().is_empty(), "something is left");
+        for name in EXPIRING {
+            assert_eq!(site.events_of("expired", name).len(), 1, "{name} expires once in the log");
+        }
+        let made = site.events_of("shred-key-made", "").len();
+        assert_eq!(site.events_of("shred-key-destroyed", "").len(), made, "each key is destroyed once in the log");
+        let state = self.disk.cut();
+        self.come_up(&state, Loss::Everything);
+        assert!(self.site.recipient(RADIOLOGY).delivered().is_empty(), "expired and back");
+        let keys = std::fs::read_dir(self.site.place().state().join("keys/shred")).expect("the keys");
+        assert_eq!(keys.count(), 0, "a shred key is left");
+        assert!(self.site.partner().get("/shared/stays-70000.dcm") == bytes_of("stays-70000.dcm"));
     }
 
     /// The log goes on where it was: what was read of it before stands, and the numbers have no gap.
