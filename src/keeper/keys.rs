@@ -113,18 +113,19 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
         let mut key = PrivateKey::random(&mut rng, algorithm).map_err(unusable)?;
         key.set_comment(format!("sealdrop {name}"));
         let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
-        write_private(&path, text.as_bytes())?;
+        // The public half first: where the private one is, both are.
         let public = dir.join(format!("{name}.pub"));
         let line = key.public_key().to_openssh().map_err(unusable)?;
-        write_private(&public, format!("{line}\n").as_bytes())?;
-        fs::set_permissions(&public, fs::Permissions::from_mode(0o644)).map_err(at(&public))?;
+        place(&public, format!("{line}\n").as_bytes(), 0o644)?;
+        sync_dir(dir)?;
+        place(&path, text.as_bytes(), 0o600)?;
         files.extend([path, public]);
     }
     let root = dir.join("root");
     if !root.exists() {
         let secret = random32()?;
         let text = Zeroizing::new(format!("{}\n", hex(secret.as_ref())));
-        write_private(&root, text.as_bytes())?;
+        place(&root, text.as_bytes(), 0o600)?;
         files.push(root);
     }
     sync_dir(dir)?;
@@ -160,6 +161,7 @@ impl Keys {
                 return Err(KeyError::Missing { path: sub });
             }
         }
+        remove_unfinished(&dir.join("shred"))?;
         Ok(Self {
             dir: dir.to_owned(),
             root: Zeroizing::new(root),
@@ -338,6 +340,17 @@ impl Keys {
     }
 }
 
+/// What a crash left of keys that were being made: under their own names they are there, or were never used.
+fn remove_unfinished(shred: &Path) -> Result<(), KeyError> {
+    for entry in fs::read_dir(shred).map_err(at(shred))? {
+        let entry = entry.map_err(at(shred))?;
+        if entry.file_name().to_string_lossy().contains(".new-") {
+            fs::remove_file(entry.path()).map_err(at(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 fn random32() -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut()).map_err(KeyError::Random)?;
@@ -350,6 +363,22 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
         io::ErrorKind::NotFound => KeyError::Missing { path },
         _ => KeyError::File { path, source },
     }
+}
+
+/// A new file that is whole under its name or not there, whenever the power goes: `init` makes what is missing, and
+/// cannot mend what is half there.
+fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
+    let mut passing = path.as_os_str().to_owned();
+    passing.push(".new");
+    let passing = PathBuf::from(passing);
+    match fs::remove_file(&passing) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(&passing)(e)),
+        _ => {}
+    }
+    write_private(&passing, bytes)?;
+    let shown = fs::set_permissions(&passing, fs::Permissions::from_mode(mode));
+    shown.and_then(|()| File::open(&passing)?.sync_all()).map_err(at(&passing))?;
+    fs::rename(&passing, path).map_err(at(path))
 }
 
 /// A new file of mode 0600, durable with its content.

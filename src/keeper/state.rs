@@ -73,10 +73,17 @@ pub fn create(dir: &Path) -> Result<Vec<PathBuf>, StateError> {
     }
     let version = dir.join("version");
     if !version.exists() {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&version).map_err(at(&version))?;
-        file.write_all(format!("sealdrop state {LAYOUT}\n").as_bytes()).map_err(at(&version))?;
-        file.sync_all().map_err(at(&version))?;
+        // Whole or not there: a version that cannot be read is taken for a newer one.
+        let passing = dir.join("version.new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&passing)
+            .map_err(at(&passing))?;
+        let written = file.write_all(format!("sealdrop state {LAYOUT}\n").as_bytes()).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&passing, &version)).map_err(at(&version))?;
         made.push(version);
     }
     // Also of what was there: an init that was cut short may not have come to this.
