@@ -81,15 +81,14 @@ impl Plant {
     /// for an answer that never comes.
     pub fn cut_while<T: Send>(&mut self, work: impl FnOnce(&Self) -> T + Send) -> State {
         let this = &*self;
-        let state = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let working = scope.spawn(|| work(this));
             this.site.wait_until_stopped();
             let state = this.disk.cut();
             this.site.signal(nix::sys::signal::Signal::SIGKILL);
             working.join().expect("the client ends");
             state
-        });
-        state
+        })
     }
 
     /// What follows is another future than the one that was looked at.
