@@ -119,9 +119,8 @@ impl Staging {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
         let file = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&fresh), flags, PART_MODE)?);
         file.write_all_at(bytes, 0)?;
-        if durable {
-            files::sync_data(file.as_fd())?;
-        }
+        // Also if the name need not be durable: it takes the place of a journal that may be, and must not be less.
+        files::sync_data(file.as_fd())?;
         files::rename(self.dir.as_fd(), fresh.as_ref(), self.dir.as_fd(), name.as_ref(), true)?;
         if durable {
             files::sync(self.dir.as_fd())?;
