@@ -213,12 +213,19 @@ impl Plant {
         for name in names.iter().filter(|name| !delivered.iter().any(|there| there == *name)) {
             let local = self.local(name);
             let path = format!("{folder}/{name}");
-            // A client that finds part of its file goes on; one that finds nothing, or all of it, begins anew.
-            let word =
-                if self.listed_size(&path).is_some_and(|size| size < bytes_of(name).len()) { "reput" } else { "put" };
-            self.site.partner().sftp(format!("{word} {} {path}", quoted(&local))).ok();
+            // A client that finds part of its file goes on; one that finds nothing, or all of it, begins anew. What the power
+            // cut took of an upload shows when somebody goes on with it: then that fails, and STAT says what is left.
+            let size = bytes_of(name).len();
+            let attempt = || {
+                let word = if self.listed_size(&path).is_some_and(|there| there < size) { "reput" } else { "put" };
+                self.site.partner().sftp(format!("{word} {} {path}", quoted(&local)))
+            };
+            let first = attempt();
+            if !first.status.success() {
+                attempt().ok();
+            }
             let bytes = self.site.recipient(RADIOLOGY).get(&format!("/inbox/partner/{name}"));
-            assert!(bytes == bytes_of(name), "{path}, completed by {word}, is not what was pushed");
+            assert!(bytes == bytes_of(name), "{path} was completed, and is not what was pushed");
         }
     }
 
