@@ -15,7 +15,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -94,7 +94,8 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
     let mut files = Vec::new();
     for sub in [dir.to_owned(), dir.join("identities"), dir.join("shred")] {
         if !sub.is_dir() {
-            fs::DirBuilder::new().recursive(true).create(&sub).map_err(at(&sub))?;
+            // Closed from the first moment: a mode that is set later may be lost where the name is not.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&sub).map_err(at(&sub))?;
             fs::set_permissions(&sub, fs::Permissions::from_mode(0o700)).map_err(at(&sub))?;
             files.push(sub);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::delivery::COMMIT;
@@ -66,7 +66,9 @@ pub fn create(dir: &Path) -> Result<Vec<PathBuf>, StateError> {
     let mut made = Vec::new();
     for path in [dir.to_owned(), dir.join("jails"), dir.join("ledger")] {
         if !path.is_dir() {
-            fs::create_dir_all(&path).map_err(at(&path))?;
+            path.parent().map_or(Ok(()), fs::create_dir_all).map_err(at(&path))?;
+            // Closed from the first moment: a mode that is set later may be lost where the name is not.
+            fs::DirBuilder::new().mode(0o700).create(&path).map_err(at(&path))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(at(&path))?;
             made.push(path);
         }
