@@ -218,6 +218,7 @@ fn a_machine_that_lost_power_in_its_first_minute_can_be_set_up() {
         plant.replace_disk(&film[dice.below(film.len())], Loss::Some(dice.roll()));
         plant.site.sealdrop(&["init"]).ok();
         plant.site.start().expect("the daemon starts");
+        plant.site.assert_private();
     }
 }
 
