@@ -310,7 +310,8 @@ impl Upload {
             }
         };
 
-        // 5. The names, then their directories. A crash: more than one link and no ledger entry; recovery takes them back.
+        // 5. The mark, durable; the names, then their directories. A crash: the mark and no ledger entry; recovery takes back
+        // whatever names are there.
         let begun = keeper.state.tree(&self.user).and_then(|tree| Names::begin(part.as_fd(), *drop, tree.as_fd()));
         let mut names = match begun {
             Ok(names) => names,

@@ -1,5 +1,6 @@
 //! Places where a test makes the keeper die. Each durable step of a commit and of a sweep has a name here; a debug build
-//! started with `SEALDROP_CRASH_AT=<name>` kills itself with SIGKILL when it gets there. A release build has none of this.
+//! started with `SEALDROP_CRASH_AT=<name>` kills itself with SIGKILL when it gets there, and with `SEALDROP_STOP_AT=<name>`
+//! stops itself with SIGSTOP, so that a test can cut the power at that very moment. A release build has none of this.
 
 /// Every place, in the order a commit, one of a duplicate and a sweep pass them.
 pub const PLACES: &[&str] = &[
@@ -25,12 +26,16 @@ pub const PLACES: &[&str] = &[
     "removal-recorded",
 ];
 
-/// Dies here if a test asked for it.
+/// Dies or stops here if a test asked for it.
 #[cfg(debug_assertions)]
 pub fn point(place: &str) {
+    use nix::sys::signal::{Signal, kill};
+
     debug_assert!(PLACES.contains(&place), "{place} is not in the list");
-    if std::env::var_os("SEALDROP_CRASH_AT").is_some_and(|wanted| wanted == place) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    for (variable, signal) in [("SEALDROP_CRASH_AT", Signal::SIGKILL), ("SEALDROP_STOP_AT", Signal::SIGSTOP)] {
+        if std::env::var_os(variable).is_some_and(|wanted| wanted == place) {
+            let _ = kill(nix::unistd::Pid::this(), signal);
+        }
     }
 }
 

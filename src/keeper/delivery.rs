@@ -75,6 +75,8 @@ impl Names {
         let mark = OsString::from(format!("{drop}{MARK}"));
         remove_if_there(commit.as_fd(), &mark)?;
         files::link_fd(file, commit.as_fd(), &mark)?;
+        // Durable before the names it stands for: after a power cut nothing else would lead to them.
+        files::sync(commit.as_fd())?;
         Ok(Self { mark: Some((commit, mark)), made: Vec::new() })
     }
 

@@ -171,8 +171,9 @@ fn unlink_one(keeper: &Keeper, user: &UserName, path: &VirtualPath, drop: DropId
         let found = drop_in(dir.as_fd(), name)? == Some(drop);
         if found {
             remove_if_there(dir.as_fd(), name)?;
-            files::sync(dir.as_fd())?;
         }
+        // Also if it is gone: a run that a crash ended may have removed it and not come to this.
+        files::sync(dir.as_fd())?;
         Ok(found)
     });
     match found {

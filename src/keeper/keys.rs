@@ -12,10 +12,10 @@
 //! Wrapped files are `nonce(12) ‖ AES-256-GCM(ciphertext ‖ tag)` under `HKDF-Expand(root, "sealdrop/v1/keys/" ‖ kind)`
 //! with the file's place as associated data, so one can not be put in another's stead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,7 +97,8 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
     let mut files = Vec::new();
     for sub in [dir.to_owned(), dir.join("identities"), dir.join("shred")] {
         if !sub.is_dir() {
-            fs::DirBuilder::new().recursive(true).create(&sub).map_err(at(&sub))?;
+            // Closed from the first moment: a mode that is set later may be lost where the name is not.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&sub).map_err(at(&sub))?;
             fs::set_permissions(&sub, fs::Permissions::from_mode(0o700)).map_err(at(&sub))?;
             files.push(sub);
         }
@@ -116,21 +117,24 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
         let mut key = PrivateKey::random(&mut rng, algorithm).map_err(unusable)?;
         key.set_comment(format!("sealdrop {name}"));
         let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
-        write_private(&path, text.as_bytes())?;
+        // The public half first: where the private one is, both are.
         let public = dir.join(format!("{name}.pub"));
         let line = key.public_key().to_openssh().map_err(unusable)?;
-        write_private(&public, format!("{line}\n").as_bytes())?;
-        fs::set_permissions(&public, fs::Permissions::from_mode(0o644)).map_err(at(&public))?;
+        place(&public, format!("{line}\n").as_bytes(), 0o644)?;
+        sync_dir(dir)?;
+        place(&path, text.as_bytes(), 0o600)?;
         files.extend([path, public]);
     }
     let root = dir.join("root");
     if !root.exists() {
         let secret = random32()?;
         let text = Zeroizing::new(format!("{}\n", hex(secret.as_ref())));
-        write_private(&root, text.as_bytes())?;
+        place(&root, text.as_bytes(), 0o600)?;
         files.push(root);
     }
     sync_dir(dir)?;
+    // Its own name: without it a power cut after init takes all keys, and all that was sealed under them by then.
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)?;
     Ok(Created { files })
 }
 
@@ -145,6 +149,8 @@ pub struct Keys {
     root: Zeroizing<[u8; 32]>,
     /// Opened identities of managed recipients; a few hundred bytes each, for as long as the keeper runs.
     identities: Mutex<HashMap<UserName, Arc<Identity>>>,
+    /// Buckets whose key is known to survive a power cut; one that is merely there may not.
+    durable: Mutex<HashSet<u64>>,
 }
 
 impl Keys {
@@ -159,7 +165,12 @@ impl Keys {
                 return Err(KeyError::Missing { path: sub });
             }
         }
-        Ok(Self { dir: dir.to_owned(), root: Zeroizing::new(root), identities: Mutex::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            root: Zeroizing::new(root),
+            identities: Mutex::default(),
+            durable: Mutex::default(),
+        })
     }
 
     /// The key that signs receipts.
@@ -195,12 +206,24 @@ impl Keys {
     /// `envelope` under the shred key of `bucket`, which exists durably when this returns.
     /// The second value is whether the key was made by this call.
     pub fn with_shred(&self, head: &Head, envelope: &Envelope, bucket: u64) -> Result<(Envelope, bool), KeyError> {
-        let path = self.shred_path(bucket);
-        let made = !path.exists() && {
-            // Two commits may meet here: the loser of the link uses the winner's key.
-            self.make_wrapped(&path, "shred", &bucket.to_be_bytes(), random32()?.as_ref())?
-        };
+        let made = self.ensure_bucket(bucket)?;
         Ok((envelope.shred_wrap(head, bucket, &self.shred_key(bucket)?)?, made))
+    }
+
+    /// Whether this call made the bucket's key. Commits that meet here wait for the one that makes it: a key that is there
+    /// is not durable yet.
+    fn ensure_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.contains(&bucket) {
+            return Ok(false);
+        }
+        let path = self.shred_path(bucket);
+        let made = !path.exists() && self.make_wrapped(&path, "shred", &bucket.to_be_bytes(), random32()?.as_ref())?;
+        if !made {
+            sync_dir(&self.dir.join("shred"))?;
+        }
+        durable.insert(bucket);
+        Ok(made)
     }
 
     /// Removes the key files that a crash left without their names: each is a second name of one that has its own, or of
@@ -239,6 +262,7 @@ impl Keys {
     /// Destroys a bucket's key: overwritten and synced. Answers whether it was destroyed before. The file of zeros stays, opens
     /// nothing, and says that the destruction is still to be recorded; [`Self::forget_bucket`] ends that.
     pub fn destroy_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).remove(&bucket);
         let path = self.shred_path(bucket);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
         let length = file.metadata().map_err(at(&path))?.len();
@@ -276,9 +300,14 @@ impl Keys {
             return Ok(Arc::clone(identity));
         }
         let path = self.dir.join("identities").join(user.as_str());
-        if let (false, Some(kem)) = (path.exists(), make) {
-            let fresh = Identity::generate(kem)?.expose();
-            self.make_wrapped(&path, "identity", user.as_str().as_bytes(), fresh.as_ref())?;
+        match make {
+            Some(kem) if !path.exists() => {
+                let fresh = Identity::generate(kem)?.expose();
+                self.make_wrapped(&path, "identity", user.as_str().as_bytes(), fresh.as_ref())?;
+            }
+            // A crash may have left it there and not durable; something is about to be sealed to it.
+            Some(_) => path.parent().map_or(Ok(()), sync_dir)?,
+            None => {}
         }
         let bytes = self.read_wrapped(&path, "identity", user.as_str().as_bytes())?;
         let identity = Arc::new(Identity::from_bytes(&bytes).map_err(|_| KeyError::Unwrap { path })?);
@@ -346,6 +375,22 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
         io::ErrorKind::NotFound => KeyError::Missing { path },
         _ => KeyError::File { path, source },
     }
+}
+
+/// A new file that is whole under its name or not there, whenever the power goes: `init` makes what is missing, and
+/// cannot mend what is half there.
+fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
+    let mut passing = path.as_os_str().to_owned();
+    passing.push(".new");
+    let passing = PathBuf::from(passing);
+    match fs::remove_file(&passing) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(&passing)(e)),
+        _ => {}
+    }
+    write_private(&passing, bytes)?;
+    let shown = fs::set_permissions(&passing, fs::Permissions::from_mode(mode));
+    shown.and_then(|()| File::open(&passing)?.sync_all()).map_err(at(&passing))?;
+    fs::rename(&passing, path).map_err(at(path))
 }
 
 /// A new file of mode 0600, durable with its content.

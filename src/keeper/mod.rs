@@ -163,6 +163,8 @@ impl Keeper {
             since: clock::now(),
             settings,
         });
+        // First the mark: what is made from here on and not synced before a crash, the next start syncs.
+        keeper.state.mark_running()?;
         keeper.state.lay_out(keeper.policy().users().map(AsRef::as_ref), keeper.settings.ids.clone())?;
         Ok((keeper, recoveries, gate_mail))
     }
@@ -220,7 +222,7 @@ fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
     started.detail = Some(format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id()));
     started.policy = Some(digest);
     events.push(started);
-    if keeper.state.running_mark().exists() {
+    if keeper.state.after_crash() {
         tracing::warn!("the last run did not end in order");
         events.push(Event::new(keeper.since, Kind::CrashFound));
     }
@@ -230,7 +232,6 @@ fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
         event.detail = Some(recovery.to_string());
         events.push(event);
     }
-    std::fs::write(keeper.state.running_mark(), b"")?;
     keeper.ledger.commit(Batch { events, urgent: true, ..Batch::default() })?;
     keeper.keys.remove_leftovers()?;
     let mended = recovery::mend(keeper, keeper.since)?;
@@ -255,7 +256,7 @@ fn stop(keeper: &Keeper, ended: &Result<(), KeeperError>) {
     let recorded = keeper.ledger.commit(Batch { events: vec![event], urgent: true, ..Batch::default() });
     match recorded {
         Ok(_) if ended.is_ok() => {
-            let _ = std::fs::remove_file(keeper.state.running_mark());
+            let _ = keeper.state.mark_stopped();
         }
         Ok(_) => {}
         Err(e) => tracing::error!(error = %e, "the stop is not in the ledger"),

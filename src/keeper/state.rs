@@ -1,15 +1,17 @@
 //! The state directory: its layout, its version, its lock, and each user's tree in it. Opening it refuses a directory
 //! of another owner, one that others can enter, a newer layout and a second daemon, each with what to do about it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::delivery::COMMIT;
 use crate::names::UserName;
 use crate::policy::User;
+use crate::sys::durable;
 use crate::sys::files::{self, OFlag};
 
 /// Written into `version`; an older daemon refuses a newer one.
@@ -64,20 +66,32 @@ pub fn create(dir: &Path) -> Result<Vec<PathBuf>, StateError> {
     let mut made = Vec::new();
     for path in [dir.to_owned(), dir.join("jails"), dir.join("ledger")] {
         if !path.is_dir() {
-            fs::create_dir_all(&path).map_err(at(&path))?;
+            path.parent().map_or(Ok(()), fs::create_dir_all).map_err(at(&path))?;
+            // Closed from the first moment: a mode that is set later may be lost where the name is not.
+            fs::DirBuilder::new().mode(0o700).create(&path).map_err(at(&path))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(at(&path))?;
             made.push(path);
         }
     }
     let version = dir.join("version");
     if !version.exists() {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&version).map_err(at(&version))?;
-        file.write_all(format!("sealdrop state {LAYOUT}\n").as_bytes()).map_err(at(&version))?;
-        file.sync_all().map_err(at(&version))?;
+        // Whole or not there: a version that cannot be read is taken for a newer one.
+        let passing = dir.join("version.new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&passing)
+            .map_err(at(&passing))?;
+        let written = file.write_all(format!("sealdrop state {LAYOUT}\n").as_bytes()).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&passing, &version)).map_err(at(&version))?;
         made.push(version);
     }
-    File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))?;
+    // Also of what was there: an init that was cut short may not have come to this.
+    for path in [Some(dir), dir.parent().filter(|parent| !parent.as_os_str().is_empty())].into_iter().flatten() {
+        durable::sync_dir(path).map_err(at(path))?;
+    }
     Ok(made)
 }
 
@@ -87,6 +101,7 @@ pub struct State {
     jails: OwnedFd,
     _lock: File,
     as_root: bool,
+    after_crash: bool,
 }
 
 impl State {
@@ -129,7 +144,8 @@ impl State {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StateError::Lost { path }),
                 Err(e) => return Err(at(&path)(e)),
             };
-            Ok(Self { dir: dir.to_owned(), jails: jails.into(), _lock: lock, as_root: me == 0 })
+            let after_crash = dir.join(RUNNING).exists();
+            Ok(Self { dir: dir.to_owned(), jails: jails.into(), _lock: lock, as_root: me == 0, after_crash })
         } else {
             Err(StateError::Newer { path: dir.to_owned(), found: found.to_owned() })
         }
@@ -139,9 +155,20 @@ impl State {
         &self.dir
     }
 
-    /// Is there while a daemon runs, and after one that did not end in order.
-    pub fn running_mark(&self) -> PathBuf {
-        self.dir.join("running")
+    /// Whether the last run did not end in order.
+    pub fn after_crash(&self) -> bool {
+        self.after_crash
+    }
+
+    /// From here on a daemon runs, and the next start knows it unless [`Self::mark_stopped`] comes before.
+    pub fn mark_running(&self) -> Result<(), StateError> {
+        let path = self.dir.join(RUNNING);
+        fs::write(&path, b"").and_then(|()| durable::sync_dir(&self.dir)).map_err(at(&path))
+    }
+
+    /// A power cut after this may leave the mark: then the next start looks for what is not there.
+    pub fn mark_stopped(&self) -> io::Result<()> {
+        fs::remove_file(self.dir.join(RUNNING))
     }
 
     pub fn ledger_dir(&self) -> PathBuf {
@@ -164,35 +191,33 @@ impl State {
         users: impl Iterator<Item = &'a User>,
         ids: std::ops::Range<u32>,
     ) -> Result<(), StateError> {
+        let mut changed = BTreeSet::new();
         for user in users {
             let jail = self.dir.join("jails").join(user.name.as_str());
             let id = match fs::metadata(&jail) {
                 Ok(meta) => meta.gid(),
                 Err(_) => self.free_id(&user.name, &ids)?,
             };
-            self.folder(&jail, id)?;
+            let mode = self.folder_mode().bits();
+            let mut folders = vec![jail.clone()];
             for folder in &user.folders {
                 let mut path = jail.clone();
                 for name in folder.path.components() {
                     path.push(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name));
-                    self.folder(&path, id)?;
+                    folders.push(path.clone());
                 }
             }
             if user.inbox.is_some() {
-                self.folder(&jail.join("inbox"), id)?;
+                folders.push(jail.join("inbox"));
             }
-            let commit = jail.join(COMMIT);
-            self.folder(&commit, id)?;
-            fs::set_permissions(&commit, fs::Permissions::from_mode(0o700)).map_err(at(&commit))?;
-            let staging = jail.join(STAGING);
-            self.folder(&staging, id)?;
-            if self.as_root {
-                std::os::unix::fs::chown(&staging, Some(id), Some(id)).map_err(at(&staging))?;
+            for path in &folders {
+                self.folder(path, (0, id), mode, &mut changed)?;
             }
-            fs::set_permissions(&staging, fs::Permissions::from_mode(0o700)).map_err(at(&staging))?;
+            self.folder(&jail.join(COMMIT), (0, id), 0o700, &mut changed)?;
+            self.folder(&jail.join(STAGING), (id, id), 0o700, &mut changed)?;
         }
-        let jails = self.dir.join("jails");
-        File::open(&jails).and_then(|d| d.sync_all()).map_err(at(&jails))
+        // Before anything is acknowledged that lies in them.
+        changed.iter().try_for_each(|path| durable::sync_dir(path).map_err(at(path)))
     }
 
     /// Whose trees there are: those of users that policy no longer names, too.
@@ -243,15 +268,33 @@ impl State {
         if self.as_root { self.id_of(user).map(|id| Some((0, id))) } else { Ok(None) }
     }
 
-    /// A folder that the user's group may list and only the keeper may change.
-    fn folder(&self, path: &Path, gid: u32) -> Result<(), StateError> {
-        if !path.is_dir() {
+    /// Makes a folder what it should be, and notes what is to be synced for that: itself and where its name is. After a
+    /// crash that is every folder, for it may be there and not be durable.
+    fn folder(
+        &self,
+        path: &Path,
+        owner: (u32, u32),
+        mode: u32,
+        changed: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), StateError> {
+        let made = !path.is_dir();
+        if made {
             fs::create_dir(path).map_err(at(path))?;
         }
-        if self.as_root {
-            std::os::unix::fs::chown(path, Some(0), Some(gid)).map_err(at(path))?;
+        let meta = fs::metadata(path).map_err(at(path))?;
+        let owned = !self.as_root || (meta.uid(), meta.gid()) == owner;
+        if !owned {
+            std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)).map_err(at(path))?;
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(self.folder_mode().bits())).map_err(at(path))
+        let moded = meta.permissions().mode() & 0o7777 == mode;
+        if !moded {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))?;
+        }
+        if made || !owned || !moded || self.after_crash {
+            changed.insert(path.to_owned());
+            changed.extend(path.parent().map(Path::to_owned));
+        }
+        Ok(())
     }
 
     /// One above the highest id in use. Ids of removed trees come back only at the top of the range, so a new user
@@ -273,6 +316,9 @@ impl State {
         }
     }
 }
+
+/// Is there while a daemon runs, and after one that did not end in order.
+const RUNNING: &str = "running";
 
 /// Where uploads in progress live in a user's tree.
 pub const STAGING: &str = ".staging";

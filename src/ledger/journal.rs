@@ -250,6 +250,7 @@ impl Journal {
         }
         // Also what a crash before its sync left whole must be durable before anything is built on it.
         file.sync_all().map_err(failed)?;
+        durable::sync_dir(dir).map_err(failed)?;
         Ok(Self {
             dir: dir.to_owned(),
             file,

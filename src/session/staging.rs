@@ -121,23 +121,22 @@ impl Staging {
         if part.stem != path.staging_stem() {
             self.rename(&mut part, path)?;
         }
-        self.put_journal(&part, size, true, journal, true)
+        self.put_journal(&part.stem, &[&size.to_be_bytes()[..], &[1], journal].concat(), true)
     }
 
     /// Replaces the journal, which stands for `length` bytes. A crash before the rename leaves the older journal, which
     /// counts records that are all still there; after it, the newer one.
     pub fn write_journal(&self, part: &Part, length: u64, journal: &[u8], durable: bool) -> io::Result<()> {
-        self.put_journal(part, length, false, journal, durable)
+        self.put_journal(&part.stem, &[&length.to_be_bytes()[..], &[0], journal].concat(), durable)
     }
 
-    fn put_journal(&self, part: &Part, length: u64, waits: bool, journal: &[u8], durable: bool) -> io::Result<()> {
-        let (fresh, name) = (format!("{}.tmp", part.stem), format!("{}.jrn", part.stem));
+    fn put_journal(&self, stem: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let (fresh, name) = (format!("{stem}.tmp"), format!("{stem}.jrn"));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
         let file = File::from(files::open_beneath(self.dir.as_fd(), Path::new(&fresh), flags, PART_MODE)?);
-        file.write_all_at(&[&length.to_be_bytes()[..], &[u8::from(waits)], journal].concat(), 0)?;
-        if durable {
-            files::sync_data(file.as_fd())?;
-        }
+        file.write_all_at(bytes, 0)?;
+        // Also if the name need not be durable: it takes the place of a journal that may be, and must not be less.
+        files::sync_data(file.as_fd())?;
         files::rename(self.dir.as_fd(), fresh.as_ref(), self.dir.as_fd(), name.as_ref(), true)?;
         if durable {
             files::sync(self.dir.as_fd())?;
@@ -146,21 +145,29 @@ impl Staging {
     }
 
     pub fn read_journal(&self, part: &Part) -> io::Result<Vec<u8>> {
+        self.read_from(part, CLEAR_LEN as u64)
+    }
+
+    fn read_from(&self, part: &Part, offset: u64) -> io::Result<Vec<u8>> {
         let file = self.open_file(&format!("{}.jrn", part.stem), OFlag::O_RDONLY)?;
-        let len = files::facts(file.as_fd())?.size.saturating_sub(CLEAR_LEN as u64).min(JOURNAL_MAX);
+        let len = files::facts(file.as_fd())?.size.saturating_sub(offset).min(JOURNAL_MAX);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, CLEAR_LEN as u64)?;
+        file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     }
 
-    /// Gives a parked upload the place of another path.
+    /// Gives a parked upload the place of another path. A crash at any step leaves the `.part` with its journal beside
+    /// it, under the one stem or the other: without its journal nobody could go on with it. A journal without a `.part`
+    /// that is left at the other is removed by the next upload there.
     pub fn rename(&self, part: &mut Part, to: &VirtualPath) -> io::Result<()> {
-        let stem = to.staging_stem();
-        let dir = self.dir.as_fd();
-        for ending in ["jrn", "part"] {
-            let (from, to) = (format!("{}.{ending}", part.stem), format!("{stem}.{ending}"));
-            files::rename(dir, from.as_ref(), dir, to.as_ref(), true)?;
+        let (stem, dir) = (to.staging_stem(), self.dir.as_fd());
+        if stem == part.stem {
+            return Ok(());
         }
+        self.put_journal(&stem, &self.read_from(part, 0)?, true)?;
+        files::rename(dir, format!("{}.part", part.stem).as_ref(), dir, format!("{stem}.part").as_ref(), true)?;
+        files::sync(dir)?;
+        self.remove_file(&format!("{}.jrn", part.stem))?;
         part.stem = stem;
         Ok(())
     }

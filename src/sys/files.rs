@@ -93,6 +93,8 @@ pub fn make_dir(parent: BorrowedFd<'_>, name: &OsStr, mode: Mode, owner: Option<
         set_owner(made.as_fd(), uid, gid)?;
     }
     set_mode(made.as_fd(), mode)?;
+    // Before its name: one that is there after a power cut has the owner it should have.
+    sync(made.as_fd())?;
     sync(parent)?;
     Ok(made)
 }

@@ -26,6 +26,7 @@ mod matrix;
 mod mistakes;
 mod names;
 mod places;
+mod power;
 mod random;
 mod receipts;
 mod refusals;

@@ -9,7 +9,7 @@ use crate::site::{Site, content, everything_below};
 use crate::user::User;
 
 /// Places of a commit, in order; from `RECORDED` on, the drop is in the ledger and stands.
-const COMMIT: [&str; 7] = [
+pub const COMMIT: [&str; 7] = [
     "commit-taken-over",
     "commit-envelope",
     "commit-bytes",
@@ -18,12 +18,12 @@ const COMMIT: [&str; 7] = [
     "commit-recorded",
     "commit-settled",
 ];
-const RECORDED: usize = 5;
+pub const RECORDED: usize = 5;
 
 /// Places of a commit that turns out to be a duplicate; from the second on it is receipted.
 const DUPLICATE: [&str; 3] = ["duplicate-named", "duplicate-recorded", "duplicate-settled"];
 
-const SWEEP: [&str; 5] =
+pub const SWEEP: [&str; 5] =
     ["sweep-begun", "sweep-unlinked", "sweep-recorded", "sweep-key-destroyed", "sweep-key-recorded"];
 
 const REMOVAL: [&str; 1] = ["removal-recorded"];

@@ -18,6 +18,7 @@ use sealdrop::cli::demo::daemon::Daemon;
 use sealdrop::cli::demo::place::{PARTNER, Place};
 use serde_json::Value;
 
+use crate::power::{Disk, Mounted};
 use crate::run::{Ran, run};
 use crate::user::User;
 
@@ -33,6 +34,8 @@ pub struct Site {
     demoted: bool,
     /// What runs the daemon, such as `setpriv` with its options; empty: nothing between.
     under: Vec<String>,
+    /// What is mounted at the state directory, if it lies on a file system of its own.
+    mounted: Option<Mounted>,
     dir: tempfile::TempDir,
 }
 
@@ -69,10 +72,33 @@ impl Site {
 
     /// Everything made, nothing started.
     pub fn prepared() -> Self {
+        Self::made(|_| None)
+    }
+
+    /// A running server whose state directory is this disk from the beginning.
+    pub fn on(disk: &Disk) -> Self {
+        Self::made(|state| {
+            fs::create_dir(state).expect("a mount point");
+            Some(Mounted::new(disk, state))
+        })
+        .started()
+    }
+
+    fn made(mount: impl FnOnce(&Path) -> Option<Mounted>) -> Self {
         let dir = tempfile::Builder::new().prefix("sealdrop-it-").tempdir().expect("a temporary directory");
+        let mounted = mount(&dir.path().join("state"));
         let place = Place::make(dir.path(), own_address()).expect("the demo's place");
         fs::create_dir(dir.path().join("work")).expect("a work directory");
-        Self { place, daemon: None, demoted: false, under: Vec::new(), dir }
+        Self { place, daemon: None, demoted: false, under: Vec::new(), mounted, dir }
+    }
+
+    /// The machine stops, as when the power goes, and stands there with another disk. Nothing is started.
+    pub fn change_disk(&mut self, disk: &Disk) {
+        self.signal(Signal::SIGKILL);
+        self.wait_for_end();
+        // First the old one must go.
+        self.mounted = None;
+        self.mounted = Some(Mounted::new(disk, &self.place.state()));
     }
 
     fn started(mut self) -> Self {
@@ -243,12 +269,32 @@ impl Site {
     /// An orderly stop, and a start of a daemon that kills itself at this place (`keeper::crash`). The start after that
     /// is an ordinary one again.
     pub fn crash_at(&mut self, place: &str) {
+        self.restart_with(&format!("SEALDROP_CRASH_AT={place}"));
+    }
+
+    /// The same, but there it stops and stays, so that a test can see the state it is in.
+    pub fn stop_at(&mut self, place: &str) {
+        self.restart_with(&format!("SEALDROP_STOP_AT={place}"));
+    }
+
+    fn restart_with(&mut self, variable: &str) {
         self.signal(Signal::SIGTERM);
         self.wait_for_end();
-        let usual = std::mem::replace(&mut self.under, vec!["env".to_owned(), format!("SEALDROP_CRASH_AT={place}")]);
+        let usual = std::mem::replace(&mut self.under, vec!["env".to_owned(), variable.to_owned()]);
         let started = self.start();
         self.under = usual;
         started.expect("the daemon starts");
+    }
+
+    /// Waits until the keeper has stopped itself.
+    pub fn wait_until_stopped(&self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let stat = format!("/proc/{}/stat", self.keeper());
+        // The state follows the name in parentheses (proc(5)).
+        while !fs::read_to_string(&stat).expect("the daemon is there").contains(") T ") {
+            assert!(std::time::Instant::now() < deadline, "the daemon goes on");
+            std::thread::yield_now();
+        }
     }
 
     /// `kill -9` of the keeper, and a start.
