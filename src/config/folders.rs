@@ -11,6 +11,7 @@ use crate::policy::patterns::TEMP_NAMES;
 use crate::policy::units::show_span;
 use crate::policy::{Folder, FolderKind, Mtime, Overwrite, Patterns};
 use crate::seal::RECIPIENTS_MAX;
+use crate::sums::{Algorithm, Keeps};
 use crate::vpath::VirtualPath;
 
 /// The sweep's grain: what lives shorter could not be pulled by anyone.
@@ -59,6 +60,7 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
     }
     let overwrite = table.word("overwrite", &[("version", Overwrite::Version), ("refuse", Overwrite::Refuse)]);
     let mtime = table.word("mtime", &[("client", Mtime::Client), ("received", Mtime::Received)]);
+    let digests = digests(table);
     Some(Folder {
         path: path?.value,
         kind: kind?,
@@ -70,6 +72,7 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
         resume_window: resume_window?.value,
         overwrite: overwrite?,
         mtime: mtime?,
+        digests: digests?,
         temp_names: temp_names?,
     })
 }
@@ -239,4 +242,26 @@ fn patterns(table: &Table<'_>, name: &str, ignore_case: bool) -> Option<Patterns
         }
     }
     Patterns::new(&words, ignore_case).ok()
+}
+
+fn digests(table: &Table<'_>) -> Option<Keeps> {
+    let reader = table.reader();
+    if !table.has("digests") {
+        return Some(Keeps::default());
+    }
+    let texts = table.texts("digests")?;
+    let mut keeps = Keeps::default();
+    for text in &texts.value {
+        if text.value == Algorithm::Sha256.word() {
+            reader.error(text.span.clone(), "SHA-256 is kept of every file", "`digests` names what is kept beside it");
+            continue;
+        }
+        let words = [Algorithm::Md5, Algorithm::Sha1].map(|algorithm| (algorithm.word(), algorithm));
+        match table.one_of("digests", text, &words) {
+            Some(Algorithm::Md5) => keeps.md5 = true,
+            Some(Algorithm::Sha1) => keeps.sha1 = true,
+            Some(Algorithm::Sha256) | None => {}
+        }
+    }
+    Some(keeps)
 }

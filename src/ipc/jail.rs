@@ -12,6 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName};
+use crate::sums::{Keeps, Sums};
 use crate::vpath::VirtualPath;
 
 /// What an admitted session needs to confine itself and to serve.
@@ -24,6 +25,8 @@ pub struct Admission {
     pub gid: u32,
     /// The folders of the user's view, in the order of the policy.
     pub folders: Vec<FolderView>,
+    /// Which sums any file that the user sends or is sent may have.
+    pub keeps: Keeps,
     pub handles_max: u32,
     pub idle_max: Duration,
 }
@@ -198,6 +201,7 @@ pub struct Commit {
     pub drop: DropId,
     pub size: u64,
     pub sha256: Digest,
+    pub sums: Sums,
     /// Checked by the keeper against the header's commitment.
     pub file_key: Key,
     /// The client's, Unix seconds, if it set one.
@@ -232,6 +236,7 @@ pub enum Answer {
     Digests {
         size: u64,
         sha256: Digest,
+        sums: Sums,
     },
     DropStatus(Box<DropStatus>),
     Space {
@@ -272,6 +277,8 @@ pub struct Staged {
     pub temporary: bool,
     /// Bytes this upload may have at the most: the least of the folder's `max_size` and what is left of the quota.
     pub size_max: u64,
+    /// Which sums to make beside SHA-256.
+    pub keeps: Keeps,
     /// What goes into the trailer.
     pub sender: UserName,
     pub recipients: Vec<UserName>,
@@ -319,6 +326,7 @@ pub struct DropStatus {
     pub sender: UserName,
     pub size: u64,
     pub sha256: Digest,
+    pub sums: Sums,
     pub received: Time,
     pub expires: Option<Time>,
     pub standing: Standing,

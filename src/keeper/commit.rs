@@ -70,6 +70,7 @@ pub async fn stage(
         journal_key: Key(*keeper.keys.journal_key(&client.user, drop).expose()),
         temporary: grant.temporary(),
         size_max,
+        keeps: folder.digests,
         sender: client.user.clone(),
         recipients: recipients.into_iter().map(|r| r.user).collect(),
         server: keeper.settings.name.clone(),
@@ -243,7 +244,7 @@ struct Closed {
 
 impl Upload {
     fn deliver(self, keeper: &Keeper, file: OwnedFd, reserved: Reserved) -> Result<Ready, Refusal> {
-        let Commit { path, drop, size, sha256, mtime, opened_at, .. } = &self.request;
+        let Commit { path, drop, size, sha256, sums, mtime, opened_at, .. } = &self.request;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(Refusal::machine)?;
         let receipt = ReceiptId(id);
@@ -309,6 +310,7 @@ impl Upload {
                 deliveries,
                 size: *size,
                 sha256: *sha256,
+                sums: *sums,
                 mtime: *mtime,
                 received: self.received,
                 expires,
@@ -356,7 +358,8 @@ impl Upload {
         // 3. Nobody but the keeper can write the file any more, and what the session says of it is what it says of itself.
         let mtime = self.request.mtime.filter(|_| self.folder.mtime == policy::Mtime::Client);
         let trailer = part.close(&envelope, mtime)?;
-        if trailer.size != self.request.size || trailer.sha256 != self.request.sha256.0 {
+        let said = (self.request.size, self.request.sha256.0, self.request.sums);
+        if (trailer.size, trailer.sha256, trailer.sums) != said {
             return Err(Refusal::machine("the file's own size or digest is not the one committed"));
         }
         if trailer.sender != self.user.as_str() || trailer.server != keeper.settings.name {

@@ -20,7 +20,7 @@ pub async fn digests(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Re
     let mut event = keeper.event(client, Kind::DigestRead, Some(path));
     event.drop = Some(record.drop);
     keeper.record_event(event).await?;
-    Ok(Answer::Digests { size: record.size, sha256: record.sha256 })
+    Ok(Answer::Digests { size: record.size, sha256: record.sha256, sums: record.sums })
 }
 
 /// What became of the drop at `path`. A sender may ask for as long as there is a receipt, a recipient as long as the
@@ -74,6 +74,7 @@ fn told(record: &DropRecord, user: &UserName, now: Time) -> Option<DropStatus> {
         sender: record.sender.clone(),
         size: record.size,
         sha256: record.sha256,
+        sums: record.sums,
         received: record.received,
         expires: record.expires,
         standing,
@@ -109,6 +110,7 @@ mod tests {
             deliveries: vec![read, Delivery::new(name("clinic"), path("/inbox/acme/a"), 1)],
             size: 5,
             sha256: Digest([3; 32]),
+            sums: Default::default(),
             mtime: None,
             received: Time(1_000),
             expires: Some(Time(2_000)),

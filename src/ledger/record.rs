@@ -8,6 +8,7 @@ use super::event::Event;
 use super::receipt::ReceiptFacts;
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, UserName};
+use crate::sums::Sums;
 use crate::vpath::VirtualPath;
 
 /// One atomic unit: all of it is in the ledger, or none.
@@ -79,6 +80,8 @@ pub struct DropRecord {
     pub deliveries: Vec<Delivery>,
     pub size: u64,
     pub sha256: Digest,
+    /// Where its folder keeps them.
+    pub sums: Sums,
     /// The client's, Unix seconds, if it set one.
     pub mtime: Option<u32>,
     pub received: Time,

@@ -41,6 +41,7 @@ fn folder(place: &str, kind: FolderKind) -> Folder {
         resume_window: Duration::from_secs(3600),
         overwrite: Overwrite::Version,
         mtime: Mtime::Client,
+        digests: Default::default(),
         temp_names: Patterns::temp_names(),
     }
 }

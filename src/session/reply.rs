@@ -44,6 +44,7 @@ pub const BUSY: Refusal = Refusal::failure("this file is being uploaded by anoth
 pub const DRAINING: Refusal = Refusal::failure("the server is stopping: nothing new is opened");
 pub const TOO_MANY_HANDLES: Refusal = Refusal::failure("too many files are open in this session");
 pub const STILL_WRITTEN: Refusal = Refusal::failure("this file is still being written");
+pub const NOT_KEPT: Refusal = Refusal::failure("this digest is not kept of this file");
 pub const IS_FOLDER: Refusal = Refusal::failure("this is a folder");
 pub const SEALED_DIGEST: Refusal = Refusal::new(
     Status::Unsupported,

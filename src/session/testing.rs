@@ -53,6 +53,7 @@ pub fn grant(kind: FolderKind, drop: u8) -> Staged {
         journal_key: Key([200; 32]),
         temporary: false,
         size_max: SIZE_MAX,
+        keeps: Default::default(),
         sender: "acme".parse().unwrap(),
         recipients: vec!["lab".parse().unwrap()],
         server: "test".to_owned(),
@@ -115,6 +116,7 @@ impl Site {
                 folder("/shared", FolderKind::Shared),
                 folder("/inbox", FolderKind::Inbox),
             ],
+            keeps: Default::default(),
             handles_max: 64,
             idle_max: Duration::from_secs(60),
         };

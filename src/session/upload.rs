@@ -28,6 +28,7 @@ use crate::seal::{
     CHUNK, FileKey, HEADER_LEN, Head, Journal, JournalKey, Midstate, Mode, RECORD_LEN, Reader, Records, record_offset,
 };
 use crate::sftp::status::Status;
+use crate::sums::{Keeps, Sums};
 use crate::vpath::VirtualPath;
 
 /// Sealed bytes gathered before they are written: a file of up to 15 records is one write.
@@ -79,6 +80,7 @@ pub struct Upload {
     /// Records below this index have been sealed before, even if a truncation took them away.
     sealed_before: u64,
     closed: Option<(u64, [u8; 32])>,
+    keeps: Keeps,
     opened_at: u64,
     begun: Instant,
     /// Whether there is a journal, how much of the file it stands for, and how much came since it was last renewed.
@@ -118,6 +120,7 @@ pub struct Finished {
     pub part: Part,
     pub size: u64,
     pub sha256: Digest,
+    pub sums: Sums,
     pub file_key: [u8; 32],
     pub opened_at: u64,
 }
@@ -154,7 +157,7 @@ impl Upload {
         let intact = upload.verify_end()?;
         if upload.full == journal.records && intact {
             upload.tail.extend_from_slice(&journal.tail);
-            upload.digest = Midstate::load(&journal.sha256, journal.hashed);
+            upload.digest = Midstate::load(&journal.midstate, upload.keeps);
             if upload.digest.as_ref().is_some_and(|digest| digest.hashed() != upload.contiguous()) {
                 upload.digest = None;
             }
@@ -199,7 +202,8 @@ impl Upload {
             header_in_buffer: false,
             tail: Zeroizing::new(Vec::with_capacity(CHUNK)),
             base: None,
-            digest: Some(Midstate::new()),
+            digest: Some(Midstate::keeping(staged.keeps)),
+            keeps: staged.keeps,
             generations: BTreeMap::new(),
             sealed_before: 0,
             closed: None,
@@ -242,9 +246,11 @@ impl Upload {
         self.closed.is_some()
     }
 
-    /// Size and SHA-256, of one that was closed under a temp name.
-    pub fn closed(&self) -> Option<(u64, [u8; 32])> {
-        self.closed
+    /// Size, SHA-256 and sums, of one that was closed under a temp name.
+    pub fn closed(&self) -> Option<(u64, [u8; 32], Sums)> {
+        let (size, sha256) = self.closed?;
+        let digest = self.digest.as_ref().filter(|digest| digest.hashed() == size);
+        Some((size, sha256, digest.map(|digest| digest.clone().finish().1).unwrap_or_default()))
     }
 
     /// Whether a file of this size may be sent; known before its first byte from a client that says its size.

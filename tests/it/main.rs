@@ -12,6 +12,7 @@ mod confinement;
 mod crashes;
 mod delivery;
 mod demo;
+mod digests;
 mod exec;
 mod expiry;
 mod folders;

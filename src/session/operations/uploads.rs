@@ -161,9 +161,9 @@ async fn commit(
     mtime: Option<u32>,
     finished: Finished,
 ) -> Outcome<()> {
-    let Finished { part, size, sha256, file_key, opened_at } = finished;
+    let Finished { part, size, sha256, sums, file_key, opened_at } = finished;
     let file_key = Key(file_key);
-    let request = Commit { path: path.clone(), drop, size, sha256, file_key, mtime, opened_at: Time(opened_at) };
+    let request = Commit { path: path.clone(), drop, size, sha256, sums, file_key, mtime, opened_at: Time(opened_at) };
     let answer = shared.keeper.ask_with(ToKeeper::Commit(Box::new(request)), &[part.reader().as_fd()]).await;
     match answer {
         // A crash before this removal leaves a `.part` that the keeper knows as committed and clears away.

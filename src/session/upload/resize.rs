@@ -86,7 +86,7 @@ impl Upload {
             }
             self.full = full;
         }
-        self.digest = if size == 0 { Some(Midstate::new()) } else { None };
+        self.digest = if size == 0 { Some(Midstate::keeping(self.keeps)) } else { None };
         self.own_prefix = self.own_prefix.min(size);
         Ok(())
     }
