@@ -96,6 +96,8 @@ pub enum ToKeeper {
         bytes: u64,
         keep: bool,
         why: Abandon,
+        /// The sentence its client got, if it was refused and the keeper does not know yet.
+        say: Option<String>,
     },
     /// To read a sealed file: the first 8,192 bytes of the file.
     Open {
@@ -141,13 +143,17 @@ pub enum ToKeeper {
         mtime: u32,
     },
     /// A page of the receipts mirrored at `path` (a path below `/receipts`), after `after`. If `path` is a receipt and not a
-    /// folder: an entry for it, alone. A folder's page never has just one file, since a receipt is three.
+    /// folder: an entry for it, alone.
     Receipts {
         path: VirtualPath,
         after: Option<String>,
     },
     /// The receipt of the file that is, or was, at `path`.
     Receipt {
+        path: VirtualPath,
+    },
+    /// Why an upload to `path` was refused.
+    Rejected {
         path: VirtualPath,
     },
     /// The digest of the plaintext of the file at `path`, as the ledger has it; nothing is opened.
@@ -231,6 +237,12 @@ pub enum Answer {
     Receipts {
         page: Vec<ReceiptEntry>,
         more: bool,
+        /// The path is a file's and not a folder's, and this is its entry.
+        file: bool,
+    },
+    Rejected {
+        text: String,
+        at: Time,
     },
     Receipt(Box<ReceiptText>),
     Digests {
@@ -277,6 +289,8 @@ pub struct Staged {
     pub temporary: bool,
     /// Bytes this upload may have at the most: the least of the folder's `max_size` and what is left of the quota.
     pub size_max: u64,
+    /// Whether `size_max` is what is left of the quota; otherwise it is the folder's.
+    pub quota: bool,
     /// Which sums to make beside SHA-256.
     pub keeps: Keeps,
     /// What goes into the trailer.

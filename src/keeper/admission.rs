@@ -155,7 +155,7 @@ async fn admit(
         uid: id,
         gid: id,
         folders: view(user),
-        keeps: keeps(&policy, user),
+        keeps: keeps(policy, user),
         handles_max: keeper.settings.limits.handles,
         idle_max: keeper.settings.limits.idle,
     };

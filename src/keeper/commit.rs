@@ -9,7 +9,7 @@ use super::delivery::{DeliveryError, Existing, Names};
 use super::desk::{Client, Refusal};
 use super::quota::{QuotaError, Reserved};
 use super::takeover::Part;
-use super::{Keeper, blocking, crash, keys, namespace};
+use super::{Keeper, blocking, crash, keys, namespace, rejected};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
 use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Kind, ReceiptFacts, ReceiptRecipient, Write};
@@ -35,7 +35,7 @@ pub async fn stage(
     let folder = folder_of(&grant)?;
     let recipients = recipients(&keeper.policy(), client, &folder)?;
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
-    let (grant, size_max) = blocking(move || {
+    let (grant, room) = blocking(move || {
         let tree = worker.state.tree(&user)?;
         match files::facts_beneath(tree.as_fd(), path.relative()) {
             Ok(facts) if facts.kind != FileKind::File => return Err(policy::Reason::IsFolder.into()),
@@ -47,8 +47,8 @@ pub async fn stage(
             }
             Err(e) => return Err(e.into()),
         }
-        let size_max = worker.quotas.room(&worker.ledger, &user, &grant)?;
-        Ok((grant, size_max))
+        let room = worker.quotas.room(&worker.ledger, &user, &grant)?;
+        Ok((grant, room))
     })
     .await?;
     let (drop, file_key) = match from {
@@ -69,7 +69,8 @@ pub async fn stage(
         file_key,
         journal_key: Key(*keeper.keys.journal_key(&client.user, drop).expose()),
         temporary: grant.temporary(),
-        size_max,
+        size_max: room.bytes,
+        quota: room.beyond == policy::Reason::NoSpaceLeft,
         keeps: folder.digests,
         sender: client.user.clone(),
         recipients: recipients.into_iter().map(|r| r.user).collect(),
@@ -175,16 +176,18 @@ pub async fn park(
     keeper.record_event(event).await.map(|()| Answer::Done)
 }
 
+/// How an upload ended without commit.
+pub struct Ended {
+    pub drop: DropId,
+    pub bytes: u64,
+    pub keep: bool,
+    pub why: Abandon,
+    pub say: Option<String>,
+}
+
 /// An upload ended without commit.
-pub async fn discard(
-    keeper: &Keeper,
-    client: &Client,
-    path: &VirtualPath,
-    drop: DropId,
-    bytes: u64,
-    keep: bool,
-    why: Abandon,
-) -> Result<Answer, Refusal> {
+pub async fn discard(keeper: &Keeper, client: &Client, path: &VirtualPath, ended: Ended) -> Result<Answer, Refusal> {
+    let Ended { drop, bytes, keep, why, say } = ended;
     let mut event = keeper.event(client, Kind::UploadAbandoned, Some(path));
     event.drop = Some(drop);
     event.bytes = Some(bytes);
@@ -199,11 +202,15 @@ pub async fn discard(
         }
         .to_owned(),
     );
-    let event = match why {
-        Abandon::Failed => event.failed("not committed"),
+    let say = say.filter(|_| why == Abandon::Refused);
+    let notice = say.as_ref().and_then(|say| rejected::notice(keeper, client, path, event.at, Some(bytes), say));
+    let event = match (why, say) {
+        (Abandon::Failed, _) => event.failed("not committed"),
+        (Abandon::Refused, Some(say)) => event.refused(say),
         _ => event,
     };
-    keeper.record_event(event).await.map(|()| Answer::Done)
+    let batch = Batch { events: vec![event], writes: notice.into_iter().collect(), urgent: false };
+    keeper.record(batch).await.map(|_| Answer::Done)
 }
 
 /// A commit on its way through the file system.

@@ -9,11 +9,23 @@ use serde::{Deserialize, Serialize};
 use super::database::{Database, DatabaseError, META, Plan};
 use super::frame::Entry;
 use super::record::{DropRecord, DropState, ReceiptRecord, Stored, Usage};
+use super::rejection;
 use crate::clock::Time;
 use crate::names::{DropId, ReceiptId, UserName};
 use crate::vpath::VirtualPath;
 
-pub const TREES: &[&str] = &["meta", "drops", "expiry", "paths", "usage", "buckets", "receipt-paths", "receipt-months"];
+pub const TREES: &[&str] = &[
+    "meta",
+    "drops",
+    "expiry",
+    "paths",
+    "usage",
+    "buckets",
+    "receipt-paths",
+    "receipt-months",
+    "rejected",
+    "rejected-ages",
+];
 /// Drop id → [`DropRecord`].
 pub const DROPS: usize = 1;
 /// Due time, drop id → nothing.
@@ -28,6 +40,10 @@ const BUCKETS: usize = 5;
 pub const RECEIPT_PATHS: usize = 6;
 /// Receipt id → month.
 pub const RECEIPT_MONTHS: usize = 7;
+/// User, NUL, path → [`super::rejection::Rejection`].
+pub const REJECTED: usize = 8;
+/// User, NUL, time, path → nothing.
+pub const REJECTED_AGES: usize = 9;
 /// In `meta`: how many drops have bytes.
 const LIVE_DROPS: &[u8] = b"live-drops";
 
@@ -70,6 +86,7 @@ pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32) -> Result<(), Refus
                     return Err(Refusal::DropExists(record.drop));
                 }
                 put(plan, None, record)?;
+                rejection::remove(plan, &record.sender, &record.path)?;
             }
             Stored::State { drop, to } => change(plan, drop, |record| {
                 let from = record.state;
@@ -107,6 +124,8 @@ pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32) -> Result<(), Refus
                 Ok(())
             })?,
             Stored::Receipt(receipt) => put_receipt(plan, receipt, month)?,
+            Stored::Rejected(rejection) => rejection::put(plan, rejection)?,
+            Stored::RejectionOver { user, path } => rejection::remove(plan, user, path)?,
         }
     }
     Ok(())

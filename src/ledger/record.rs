@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::receipt::ReceiptFacts;
+use super::rejection::Rejection;
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, UserName};
 use crate::sums::Sums;
@@ -41,6 +42,10 @@ pub enum Write {
     /// A receipt for the event at place `event` of this batch, which must be an `UploadCommitted`. The committer knows
     /// its number, writes the text and signs it.
     Receipt { event: usize, facts: ReceiptFacts },
+    /// Why an upload was refused: in the place of an older notice for the path.
+    Rejected(Rejection),
+    /// A notice that is old.
+    RejectionOver { user: UserName, path: VirtualPath },
 }
 
 /// A write as the journal keeps it: the same, but with the receipt made.
@@ -54,6 +59,8 @@ pub enum Stored {
     Unlinked { drop: DropId, user: UserName, path: VirtualPath, at: Time },
     Expires { drop: DropId, expires: Option<Time>, bucket: Option<u64> },
     Receipt(ReceiptRecord),
+    Rejected(Rejection),
+    RejectionOver { user: UserName, path: VirtualPath },
 }
 
 /// What an acknowledged batch became.

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use ahead::Ahead;
 pub use ahead::SessionCount;
 
-use super::reply::{DAMAGED, GAP, Outcome, Refusal, TOO_LARGE};
+use super::reply::{DAMAGED, GAP, NO_SPACE_LEFT, Outcome, Refusal, TOO_LARGE};
 use super::staging::{Part, Staging};
 use crate::clock;
 use crate::ipc::jail::{FolderKind, Staged};
@@ -101,6 +101,8 @@ pub struct Upload {
 struct Grant {
     journal_key: JournalKey,
     size_max: u64,
+    /// What a byte more is told.
+    too_large: Refusal,
     sender: String,
     recipients: Vec<String>,
     server: String,
@@ -187,6 +189,7 @@ impl Upload {
             grant: Grant {
                 journal_key: JournalKey::from_bytes(staged.journal_key.0),
                 size_max: staged.size_max.min(crate::seal::SIZE_MAX),
+                too_large: if staged.quota { NO_SPACE_LEFT } else { TOO_LARGE },
                 sender: staged.sender.to_string(),
                 recipients: staged.recipients.iter().map(ToString::to_string).collect(),
                 server: staged.server.clone(),
@@ -255,7 +258,7 @@ impl Upload {
 
     /// Whether a file of this size may be sent; known before its first byte from a client that says its size.
     pub fn takes(&self, size: u64) -> Outcome<()> {
-        if size > self.grant.size_max { Err(TOO_LARGE) } else { Ok(()) }
+        if size > self.grant.size_max { Err(self.grant.too_large.clone()) } else { Ok(()) }
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -301,5 +304,5 @@ impl Upload {
 
 /// Failing to find room is not the client's fault, and is told apart for the log.
 pub fn is_refusal(refusal: &Refusal) -> bool {
-    *refusal == TOO_LARGE || *refusal == GAP || refusal.status == Status::PermissionDenied
+    *refusal == TOO_LARGE || *refusal == NO_SPACE_LEFT || *refusal == GAP || refusal.status == Status::PermissionDenied
 }

@@ -6,6 +6,7 @@ mod keygen;
 mod listing;
 mod lives;
 mod months;
+mod rejections;
 mod tamper;
 
 use std::path::{Path, PathBuf};
