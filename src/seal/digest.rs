@@ -24,7 +24,7 @@ pub struct Midstate {
 
 /// What a [`Midstate`] is in a journal. Each state holds up to 63 bytes of plaintext: keep it sealed. Empty: there is
 /// none, and whoever continues must [`rehash`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Zeroize)]
+#[derive(Clone, Default, PartialEq, Eq, Zeroize)]
 pub struct Saved {
     pub sha256: Vec<u8>,
     pub md5: Vec<u8>,

@@ -241,7 +241,7 @@ fn a_digest_continues_from_its_midstate_and_from_the_records() {
     let part = [&made.head.to_bytes()[..], &[0; ENVELOPE_LEN], &made.records[0]].concat();
     let none = Keeps::default();
     let again = rehash(&Bytes(&part), &made.head, &made.key, &[], 1, &made.plain[CHUNK..], none).unwrap();
-    assert_eq!(again.save(), expected.save());
+    assert!(again.save() == expected.save());
     let loaded = Midstate::load(&expected.save(), none).unwrap();
     assert_eq!(loaded.finish(), expected.finish());
     assert!(
