@@ -77,7 +77,7 @@ fn to_do(say: &str) -> &'static str {
     } else if is(Reason::TooLarge) {
         "send it in smaller files, or ask the operator for a larger `max_size`"
     } else if is(Reason::NoSpaceLeft) || is(Reason::BytesUsedUp) || is(Reason::FilesUsedUp) {
-        "remove files that are no longer needed, or wait until earlier ones expire; then send it again"
+        "send it again when earlier files have expired, or were removed by all who have them"
     } else if is(Reason::Exists) {
         "send it under another name"
     } else if is(Reason::UserGone) {
