@@ -14,5 +14,6 @@ pub mod policy;
 pub mod seal;
 pub mod session;
 pub mod sftp;
+pub mod sums;
 pub mod sys;
 pub mod vpath;

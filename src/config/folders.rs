@@ -12,6 +12,7 @@ use crate::policy::patterns::TEMP_NAMES;
 use crate::policy::units::show_span;
 use crate::policy::{Folder, FolderKind, Mtime, Overwrite, Patterns};
 use crate::seal::RECIPIENTS_MAX;
+use crate::sums::{Algorithm, Keeps};
 use crate::vpath::VirtualPath;
 
 /// The sweep's grain: what lives shorter could not be pulled by anyone.
@@ -61,6 +62,7 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
     let finalize = finalize(table, kind, temp_names.as_ref(), resume_window.as_ref().map(|window| window.value));
     let overwrite = table.word("overwrite", &[("version", Overwrite::Version), ("refuse", Overwrite::Refuse)]);
     let mtime = table.word("mtime", &[("client", Mtime::Client), ("received", Mtime::Received)]);
+    let digests = digests(table);
     Some(Folder {
         path: path?.value,
         kind: kind?,
@@ -73,6 +75,7 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
         finalize: finalize?,
         overwrite: overwrite?,
         mtime: mtime?,
+        digests: digests?,
         temp_names: temp_names?,
     })
 }
@@ -242,4 +245,26 @@ fn patterns(table: &Table<'_>, name: &str, ignore_case: bool) -> Option<Patterns
         }
     }
     Patterns::new(&words, ignore_case).ok()
+}
+
+fn digests(table: &Table<'_>) -> Option<Keeps> {
+    let reader = table.reader();
+    if !table.has("digests") {
+        return Some(Keeps::default());
+    }
+    let texts = table.texts("digests")?;
+    let mut keeps = Keeps::default();
+    for text in &texts.value {
+        if text.value == Algorithm::Sha256.word() {
+            reader.error(text.span.clone(), "SHA-256 is kept of every file", "`digests` names what is kept beside it");
+            continue;
+        }
+        let words = [Algorithm::Md5, Algorithm::Sha1].map(|algorithm| (algorithm.word(), algorithm));
+        match table.one_of("digests", text, &words) {
+            Some(Algorithm::Md5) => keeps.md5 = true,
+            Some(Algorithm::Sha1) => keeps.sha1 = true,
+            Some(Algorithm::Sha256) | None => {}
+        }
+    }
+    Some(keeps)
 }

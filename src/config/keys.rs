@@ -285,6 +285,12 @@ pub static FOLDER: Section = Section {
         ),
         key("mtime", Takes::Word(&["client", "received"]), "client", "The modification time that listings show."),
         key(
+            "digests",
+            Takes::Words(&["md5", "sha1"]),
+            NONE,
+            "Kept of each file beside SHA-256, for rclone and partners that compare nothing else; not for security.",
+        ),
+        key(
             "temp_names",
             Takes::Texts,
             "[\"*.filepart\", \"*.partial\", \"*.part\", \"*.tmp\", \"*.temp\", \"*.upload\", \".in.*\", \"~*\"]",

@@ -12,6 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::clock::Time;
 use crate::names::{Digest, DropId, FileName, ReceiptId, SessionId, UserName};
+use crate::sums::{Keeps, Sums};
 use crate::vpath::VirtualPath;
 
 /// What an admitted session needs to confine itself and to serve.
@@ -24,6 +25,8 @@ pub struct Admission {
     pub gid: u32,
     /// The folders of the user's view, in the order of the policy.
     pub folders: Vec<FolderView>,
+    /// Which sums any file that the user sends or is sent may have.
+    pub keeps: Keeps,
     pub handles_max: u32,
     pub idle_max: Duration,
 }
@@ -93,6 +96,8 @@ pub enum ToKeeper {
         bytes: u64,
         keep: bool,
         why: Abandon,
+        /// The sentence its client got, if it was refused and the keeper does not know yet.
+        say: Option<String>,
     },
     /// To read a sealed file: the first 8,192 bytes of the file.
     Open {
@@ -140,13 +145,17 @@ pub enum ToKeeper {
         mtime: u32,
     },
     /// A page of the receipts mirrored at `path` (a path below `/receipts`), after `after`. If `path` is a receipt and not a
-    /// folder: an entry for it, alone. A folder's page never has just one file, since a receipt is three.
+    /// folder: an entry for it, alone.
     Receipts {
         path: VirtualPath,
         after: Option<String>,
     },
     /// The receipt of the file that is, or was, at `path`.
     Receipt {
+        path: VirtualPath,
+    },
+    /// Why an upload to `path` was refused.
+    Rejected {
         path: VirtualPath,
     },
     /// The digest of the plaintext of the file at `path`, as the ledger has it; nothing is opened.
@@ -200,6 +209,7 @@ pub struct Commit {
     pub drop: DropId,
     pub size: u64,
     pub sha256: Digest,
+    pub sums: Sums,
     /// Checked by the keeper against the header's commitment.
     pub file_key: Key,
     /// The client's, Unix seconds, if it set one.
@@ -240,11 +250,18 @@ pub enum Answer {
     Receipts {
         page: Vec<ReceiptEntry>,
         more: bool,
+        /// The path is a file's and not a folder's, and this is its entry.
+        file: bool,
+    },
+    Rejected {
+        text: String,
+        at: Time,
     },
     Receipt(Box<ReceiptText>),
     Digests {
         size: u64,
         sha256: Digest,
+        sums: Sums,
     },
     DropStatus(Box<DropStatus>),
     Space {
@@ -287,6 +304,10 @@ pub struct Staged {
     pub waits: bool,
     /// Bytes this upload may have at the most: the least of the folder's `max_size` and what is left of the quota.
     pub size_max: u64,
+    /// Whether `size_max` is what is left of the quota; otherwise it is the folder's.
+    pub quota: bool,
+    /// Which sums to make beside SHA-256.
+    pub keeps: Keeps,
     /// What goes into the trailer.
     pub sender: UserName,
     pub recipients: Vec<UserName>,
@@ -342,6 +363,7 @@ pub struct DropStatus {
     pub sender: UserName,
     pub size: u64,
     pub sha256: Digest,
+    pub sums: Sums,
     pub received: Time,
     pub expires: Option<Time>,
     pub standing: Standing,

@@ -32,6 +32,7 @@ pub enum Request {
     SetTimes,
     Receipts,
     Receipt,
+    Rejected,
     Digests,
     DropStatus,
     Space,
@@ -43,7 +44,7 @@ pub enum Request {
 pub const COMMIT_DESCRIPTORS: usize = 1;
 
 impl Request {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Attempt,
         Self::Stage,
         Self::Commit,
@@ -60,6 +61,7 @@ impl Request {
         Self::SetTimes,
         Self::Receipts,
         Self::Receipt,
+        Self::Rejected,
         Self::Digests,
         Self::DropStatus,
         Self::Space,
@@ -115,6 +117,7 @@ impl From<&jail::ToKeeper> for Request {
             ToKeeper::SetTimes { .. } => Self::SetTimes,
             ToKeeper::Receipts { .. } => Self::Receipts,
             ToKeeper::Receipt { .. } => Self::Receipt,
+            ToKeeper::Rejected { .. } => Self::Rejected,
             ToKeeper::Digests { .. } => Self::Digests,
             ToKeeper::DropStatus { .. } => Self::DropStatus,
             ToKeeper::Space { .. } => Self::Space,

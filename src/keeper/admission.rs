@@ -15,6 +15,7 @@ use crate::ipc::porch::{Attempt, Credential, Method, ToPorch};
 use crate::ledger::{Event, Kind};
 use crate::names::SessionId;
 use crate::policy::{self, Admitted, LoginFacts, LoginRefusal, LoginVerdict};
+use crate::sums::Keeps;
 use crate::vpath::VirtualPath;
 
 /// What one connection has passed so far, and for whom.
@@ -154,6 +155,7 @@ async fn admit(
         uid: id,
         gid: id,
         folders: view(user),
+        keeps: keeps(policy, user),
         handles_max: keeper.settings.limits.handles,
         idle_max: keeper.settings.limits.idle,
     };
@@ -181,6 +183,13 @@ fn view(user: &policy::User) -> Vec<FolderView> {
         folders.push(FolderView { path, kind: FolderKind::Inbox, sealed });
     }
     folders
+}
+
+/// Of files in the user's own folders, and in those that deliver to it.
+fn keeps(policy: &policy::Policy, user: &policy::User) -> Keeps {
+    let own = user.folders.iter();
+    let delivering = policy.users().flat_map(|sender| &sender.folders).filter(|folder| folder.to.contains(&user.name));
+    own.chain(delivering).fold(Keeps::default(), |keeps, folder| keeps.and(folder.digests))
 }
 
 /// The connection ended without a login.

@@ -9,7 +9,7 @@ use super::delivery::{DeliveryError, Existing, Names};
 use super::desk::{Client, Refusal};
 use super::quota::{QuotaError, Reserved};
 use super::takeover::Part;
-use super::{Keeper, blocking, crash, keys, namespace, versions, waiting};
+use super::{Keeper, blocking, crash, keys, namespace, rejected, versions, waiting};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Staged, StagedFrom, Status};
 use crate::ledger::{
@@ -49,7 +49,7 @@ pub async fn stage(
     }
     let (worker, user) = (Arc::clone(keeper), client.user.clone());
     let continued = from.as_ref().map(|from| from.drop);
-    let (grant, size_max) = blocking(move || {
+    let (grant, room) = blocking(move || {
         let tree = worker.state.tree(&user)?;
         match files::facts_beneath(tree.as_fd(), path.relative()) {
             Ok(facts) if facts.kind != FileKind::File => return Err(policy::Reason::IsFolder.into()),
@@ -65,8 +65,8 @@ pub async fn stage(
         if let Some(drop) = continued {
             std::mem::drop(worker.waiting.take_room(&user, drop));
         }
-        let size_max = worker.quotas.room(&worker.ledger, &user, &grant)?;
-        Ok((grant, size_max))
+        let room = worker.quotas.room(&worker.ledger, &user, &grant)?;
+        Ok((grant, room))
     })
     .await?;
     let (drop, file_key) = match from {
@@ -92,7 +92,9 @@ pub async fn stage(
         journal_key: Key(*keeper.keys.journal_key(&client.user, drop).expose()),
         temporary: grant.temporary(),
         waits: matches!(folder.finalize, policy::Finalize::Quiet(_)) && !grant.temporary(),
-        size_max,
+        size_max: room.bytes,
+        quota: room.beyond == policy::Reason::NoSpaceLeft,
+        keeps: folder.digests,
         sender: client.user.clone(),
         recipients: recipients.into_iter().map(|r| r.user).collect(),
         server: keeper.settings.name.clone(),
@@ -217,16 +219,23 @@ pub async fn park(
     keeper.record_event(event).await.map(|()| Answer::Done)
 }
 
+/// How an upload ended without commit.
+pub struct Ended {
+    pub drop: DropId,
+    pub bytes: u64,
+    pub keep: bool,
+    pub why: Abandon,
+    pub say: Option<String>,
+}
+
 /// An upload ended without commit.
 pub async fn discard(
     keeper: &Arc<Keeper>,
     client: &Client,
     path: &VirtualPath,
-    drop: DropId,
-    bytes: u64,
-    keep: bool,
-    why: Abandon,
+    ended: Ended,
 ) -> Result<Answer, Refusal> {
+    let Ended { drop, bytes, keep, why, say } = ended;
     if !keep {
         waiting::cancel(keeper, &client.user, drop).await?;
     }
@@ -244,11 +253,15 @@ pub async fn discard(
         }
         .to_owned(),
     );
-    let event = match why {
-        Abandon::Failed => event.failed("not committed"),
+    let say = say.filter(|_| why == Abandon::Refused);
+    let notice = say.as_ref().and_then(|say| rejected::notice(keeper, client, path, event.at, Some(bytes), say));
+    let event = match (why, say) {
+        (Abandon::Failed, _) => event.failed("not committed"),
+        (Abandon::Refused, Some(say)) => event.refused(say),
         _ => event,
     };
-    keeper.record_event(event).await.map(|()| Answer::Done)
+    let batch = Batch { events: vec![event], writes: notice.into_iter().collect(), urgent: false };
+    keeper.record(batch).await.map(|_| Answer::Done)
 }
 
 /// A commit on its way through the file system.
@@ -295,7 +308,7 @@ impl Upload {
         reserved: Reserved,
         older: Option<&DropRecord>,
     ) -> Result<Ready, Refusal> {
-        let Commit { path, drop, size, sha256, mtime, opened_at, .. } = &self.request;
+        let Commit { path, drop, size, sha256, sums, mtime, opened_at, .. } = &self.request;
         let receipt = new_receipt()?;
 
         // 1. The file is the keeper's. A crash: the upload is as it was, owned by the keeper; recovery gives it back.
@@ -361,6 +374,7 @@ impl Upload {
                 deliveries,
                 size: *size,
                 sha256: *sha256,
+                sums: *sums,
                 mtime: *mtime,
                 received: self.received,
                 expires,
@@ -410,7 +424,8 @@ impl Upload {
         // 3. Nobody but the keeper can write the file any more, and what the session says of it is what it says of itself.
         let mtime = self.request.mtime.filter(|_| self.folder.mtime == policy::Mtime::Client);
         let trailer = part.close(&envelope, mtime)?;
-        if trailer.size != self.request.size || trailer.sha256 != self.request.sha256.0 {
+        let said = (self.request.size, self.request.sha256.0, self.request.sums);
+        if (trailer.size, trailer.sha256, trailer.sums) != said {
             return Err(Refusal::machine("the file's own size or digest is not the one committed"));
         }
         if trailer.sender != self.user.as_str() || trailer.server != keeper.settings.name {

@@ -9,16 +9,18 @@ use crate::ipc::jail::{Answer, DropStatus, Newer, Pickups, Standing};
 use crate::ledger::{DropKind, DropRecord, DropState, Kind};
 use crate::names::UserName;
 use crate::policy::{Operation, Place};
+use crate::sums::Sums;
 use crate::vpath::VirtualPath;
 
 /// The digest of what stands at `path` now. What has expired has none: it is answered as reading it would be.
 pub async fn digests(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Result<Answer, Refusal> {
     let _checked = keeper.permit(client, &Operation::Describe { path })?;
+    // The sums beside SHA-256 are known when it is delivered.
     if let Some(waits) = keeper.waiting.at(&client.user, path) {
         let mut event = keeper.event(client, Kind::DigestRead, Some(path));
         event.drop = Some(waits.drop);
         keeper.record_event(event).await?;
-        return Ok(Answer::Digests { size: waits.size, sha256: waits.sha256 });
+        return Ok(Answer::Digests { size: waits.size, sha256: waits.sha256, sums: Sums::default() });
     }
     let record = keeper.ledger.drop_at(&client.user, path)?;
     let record = record.ok_or_else(|| Refusal::not_there("no drop of this user is at this path"))?;
@@ -26,7 +28,7 @@ pub async fn digests(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Re
     let mut event = keeper.event(client, Kind::DigestRead, Some(path));
     event.drop = Some(record.drop);
     keeper.record_event(event).await?;
-    Ok(Answer::Digests { size: record.size, sha256: record.sha256 })
+    Ok(Answer::Digests { size: record.size, sha256: record.sha256, sums: record.sums })
 }
 
 /// What became of the drop at `path`. A sender may ask for as long as there is a receipt, a recipient as long as the
@@ -42,6 +44,7 @@ pub async fn status(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Res
             sender: client.user.clone(),
             size: waits.size,
             sha256: waits.sha256,
+            sums: Sums::default(),
             received: waits.closed_at,
             expires: None,
             standing: Standing::Waiting { until: waits.until(&keeper.policy()) },
@@ -96,6 +99,7 @@ fn told(record: &DropRecord, user: &UserName, now: Time) -> Option<DropStatus> {
         sender: record.sender.clone(),
         size: record.size,
         sha256: record.sha256,
+        sums: record.sums,
         received: record.received,
         expires: record.expires,
         standing,
@@ -133,6 +137,7 @@ mod tests {
             deliveries: vec![read, Delivery::new(name("clinic"), path("/inbox/acme/a"), 1)],
             size: 5,
             sha256: Digest([3; 32]),
+            sums: Default::default(),
             mtime: None,
             received: Time(1_000),
             expires: Some(Time(2_000)),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Passed};
+use super::commit::Ended;
 use super::sessions::Stranger;
-use super::{Keeper, commit, describe, namespace, open, receipts, reload};
+use super::{Keeper, commit, describe, namespace, open, receipts, rejected, reload};
 use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
 use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
@@ -304,12 +305,17 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
     let (kind, path) = subject(&request);
     // Clients look for receipts that are not there yet, some of them all day; that is no refusal.
     let looks = matches!(request, ToKeeper::Receipts { .. });
+    let sent = match &request {
+        ToKeeper::Commit(commit) => Some(commit.size),
+        _ => None,
+    };
     let done = match request {
         ToKeeper::Stage { path, from, exclusive } => commit::stage(keeper, client, path, from, exclusive).await,
         ToKeeper::Commit(request) => commit::commit(keeper, client, *request, descriptors).await,
         ToKeeper::Park { path, drop, size } => commit::park(keeper, client, &path, drop, size).await,
-        ToKeeper::Discard { path, drop, bytes, keep, why } => {
-            commit::discard(keeper, client, &path, drop, bytes, keep, why).await
+        ToKeeper::Discard { path, drop, bytes, keep, why, say } => {
+            let ended = Ended { drop, bytes, keep, why, say: say.map(bounded) };
+            commit::discard(keeper, client, &path, ended).await
         }
         ToKeeper::Open { path, header } => open::open(keeper, client, path, header).await,
         ToKeeper::Pulled { path, drop, bytes, whole } => open::pulled(keeper, client, &path, drop, bytes, whole).await,
@@ -322,6 +328,7 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         ToKeeper::SetTimes { path, atime, mtime } => namespace::set_times(keeper, client, path, atime, mtime).await,
         ToKeeper::Receipts { path, after } => receipts::list(keeper, client, path, after).await,
         ToKeeper::Receipt { path } => receipts::read(keeper, client, path).await,
+        ToKeeper::Rejected { path } => rejected::read(keeper, client, path).await,
         ToKeeper::Digests { path } => describe::digests(keeper, client, &path).await,
         ToKeeper::DropStatus { path } => describe::status(keeper, client, &path).await,
         ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
@@ -337,7 +344,7 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
     match done {
         Ok(answer) => answer,
         Err(refusal) if looks && refusal.status == Status::NoSuchFile => sorry(&refusal),
-        Err(refusal) => refuse(keeper, client, kind, path, refusal).await,
+        Err(refusal) => refuse(keeper, client, kind, path, sent, refusal).await,
     }
 }
 
@@ -346,8 +353,20 @@ fn bounded(words: String) -> String {
     if words.len() <= WORDS_MAX { words } else { words.chars().take(WORDS_MAX / 4).collect() }
 }
 
-async fn refuse(keeper: &Keeper, client: &Client, kind: Kind, path: Option<VirtualPath>, refusal: Refusal) -> Answer {
-    let event = keeper.event(client, kind, path.as_ref());
+async fn refuse(
+    keeper: &Keeper,
+    client: &Client,
+    kind: Kind,
+    path: Option<VirtualPath>,
+    sent: Option<u64>,
+    refusal: Refusal,
+) -> Answer {
+    let mut event = keeper.event(client, kind, path.as_ref());
+    event.bytes = sent;
+    // What is not there says so by itself.
+    let told = kind == Kind::UploadRefused && refusal.fault == Fault::Rule && refusal.status != Status::NoSuchFile;
+    let notice = path.as_ref().filter(|_| told);
+    let notice = notice.and_then(|path| rejected::notice(keeper, client, path, event.at, sent, refusal.say));
     let event = match refusal.fault {
         Fault::Rule => event.refused(&*refusal.why),
         Fault::Machine => {
@@ -355,7 +374,8 @@ async fn refuse(keeper: &Keeper, client: &Client, kind: Kind, path: Option<Virtu
             event.failed(&*refusal.why)
         }
     };
-    if let Err(e) = keeper.record_event(event).await {
+    let batch = Batch { events: vec![event], writes: notice.into_iter().collect(), ..Batch::default() };
+    if let Err(e) = keeper.record(batch).await {
         tracing::error!(session = %client.session, why = e.why, "a refusal is not in the ledger");
     }
     client.refusals.pace().await;
@@ -382,6 +402,7 @@ fn subject(request: &ToKeeper) -> (Kind, Option<VirtualPath>) {
         ToKeeper::Rename { from, .. } => (Kind::Renamed, Some(from.clone())),
         ToKeeper::SetTimes { path, .. } => (Kind::TimesSet, Some(path.clone())),
         ToKeeper::Receipt { path } => (Kind::ReceiptRead, Some(path.clone())),
+        ToKeeper::Rejected { path } => (Kind::ReceiptRead, Some(path.clone())),
         ToKeeper::Digests { path } => (Kind::DigestRead, Some(path.clone())),
         ToKeeper::DropStatus { path } => (Kind::StatusRead, Some(path.clone())),
         ToKeeper::Space { path } => (Kind::OperationRefused, Some(path.clone())),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::delivery::{COMMIT, remove_if_there};
 use super::desk::Refusal;
 use super::state::STAGING;
-use super::{Keeper, blocking, crash, keys};
+use super::{Keeper, blocking, crash, keys, rejected};
 use crate::clock::Time;
 use crate::ledger::{Batch, DropRecord, DropState, Event, Kind, Write};
 use crate::names::{DropId, UserName};
@@ -69,6 +69,7 @@ pub async fn sweep(keeper: &Arc<Keeper>, now: Time) -> Result<Swept, Refusal> {
     }
     swept.failed = failed.len();
     destroy_keys(keeper, now, &mut swept).await?;
+    rejected::forget_old(keeper, now).await?;
     if !swept.expired.is_empty() || swept.destroyed_keys > 0 || swept.failed > 0 {
         let mut event = Event::new(crate::clock::now(), Kind::SweepEnded);
         event.detail = Some(format!(

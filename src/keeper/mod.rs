@@ -29,6 +29,7 @@ pub mod open;
 pub mod quota;
 pub mod receipts;
 pub mod recovery;
+mod rejected;
 pub mod reload;
 pub mod sessions;
 pub mod state;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ledger::{Ledger, LedgerError};
 use crate::names::UserName;
-use crate::policy::{Grant, Reason, Usage};
+use crate::policy::{Grant, Reason, Room, Usage};
 
 /// Why there is no room.
 pub enum QuotaError {
@@ -27,7 +27,7 @@ pub struct Reserved {
 
 impl Quotas {
     /// What one more file may have. Reads the ledger: for where blocking is allowed.
-    pub fn room(&self, ledger: &Ledger, user: &UserName, grant: &Grant) -> Result<u64, QuotaError> {
+    pub fn room(&self, ledger: &Ledger, user: &UserName, grant: &Grant) -> Result<Room, QuotaError> {
         Self::left(&self.pending(), ledger, user, grant)
     }
 
@@ -41,8 +41,9 @@ impl Quotas {
     ) -> Result<Reserved, QuotaError> {
         // The ledger is read under the lock: whoever left the list meanwhile is in what it says.
         let mut pending = self.pending();
-        if bytes > Self::left(&pending, ledger, user, grant)? {
-            return Err(QuotaError::Rule(Reason::TooLarge));
+        let room = Self::left(&pending, ledger, user, grant)?;
+        if bytes > room.bytes {
+            return Err(QuotaError::Rule(room.beyond));
         }
         let sum = pending.entry(user.clone()).or_default();
         *sum = Usage { bytes: sum.bytes.saturating_add(bytes), files: sum.files + 1 };
@@ -54,7 +55,7 @@ impl Quotas {
         ledger: &Ledger,
         user: &UserName,
         grant: &Grant,
-    ) -> Result<u64, QuotaError> {
+    ) -> Result<Room, QuotaError> {
         let used = ledger.usage(user).map_err(QuotaError::Ledger)?;
         let coming = pending.get(user).copied().unwrap_or_default();
         let bytes = used.bytes.saturating_add(coming.bytes);

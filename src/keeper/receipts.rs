@@ -32,12 +32,17 @@ pub async fn list(
         Some(listing) => listing,
         None if dir.is_root() || empty => crate::ledger::ReceiptListing::default(),
         None => {
-            let file = keeper.ledger.receipt_file(&client.user, &dir)?;
-            let (record, part) = file.ok_or_else(|| Refusal::not_there("no receipts there"))?;
             let name = dir.name().map(|name| crate::names::escaped(name.as_bytes())).unwrap_or_default();
-            let size = u32::try_from(part.of(&record).len()).map_err(Refusal::machine)?;
-            let entry = ReceiptEntry { name, folder: false, size, at: record.at };
-            return Ok(Answer::Receipts { page: vec![entry], more: false });
+            let (size, at) = match keeper.ledger.receipt_file(&client.user, &dir)? {
+                Some((record, part)) => (part.of(&record).len(), record.at),
+                None => {
+                    let notice = keeper.ledger.rejection_file(&client.user, &dir)?;
+                    notice.map(|n| (n.text.len(), n.at)).ok_or_else(|| Refusal::not_there("no receipts there"))?
+                }
+            };
+            let size = u32::try_from(size).map_err(Refusal::machine)?;
+            let entry = ReceiptEntry { name, folder: false, size, at };
+            return Ok(Answer::Receipts { page: vec![entry], more: false, file: true });
         }
     };
     let page = listing
@@ -45,7 +50,7 @@ pub async fn list(
         .into_iter()
         .map(|e| ReceiptEntry { name: e.name, folder: e.folder, size: e.size, at: e.at })
         .collect();
-    Ok(Answer::Receipts { page, more: listing.more })
+    Ok(Answer::Receipts { page, more: listing.more, file: false })
 }
 
 /// `path` is where the file is, or was; its name may be escaped as `list` shows it.

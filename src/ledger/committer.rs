@@ -217,6 +217,8 @@ impl Committer {
                 Write::FolderMoved { user, from, to } => Stored::FolderMoved { user, from, to },
                 Write::Unlinked { drop, user, path, at } => Stored::Unlinked { drop, user, path, at },
                 Write::Expires { drop, expires, bucket } => Stored::Expires { drop, expires, bucket },
+                Write::Rejected(rejection) => Stored::Rejected(rejection),
+                Write::RejectionOver { user, path } => Stored::RejectionOver { user, path },
                 Write::Receipt { event, facts } => {
                     let receipt = self.receipt(&mut events, first_event, event, facts)?;
                     committed.receipts.push(receipt.id);

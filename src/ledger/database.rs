@@ -259,6 +259,28 @@ impl<'a> Plan<'a> {
         Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
     }
 
+    /// The first pair whose key begins with `prefix`.
+    pub fn first(&self, tree: usize, prefix: &[u8]) -> Result<Option<Pair>, DatabaseError> {
+        let mut ahead = BTreeMap::new();
+        for changes in [&self.kept, &self.tried] {
+            let changes = changes.0.range((tree, prefix.to_vec())..);
+            for ((_, key), value) in changes.take_while(|((t, key), _)| *t == tree && key.starts_with(prefix)) {
+                ahead.insert(key.clone(), value.clone());
+            }
+        }
+        for pair in self.db.range(tree, prefix) {
+            let (key, value) = pair?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            if !ahead.contains_key(key.as_ref()) {
+                ahead.insert(key.to_vec(), Some(value.to_vec()));
+                break;
+            }
+        }
+        Ok(ahead.into_iter().find_map(|(key, value)| Some((key, value?))))
+    }
+
     pub fn put(&mut self, tree: usize, key: Vec<u8>, value: Vec<u8>) {
         self.tried.0.insert((tree, key), Some(value));
     }

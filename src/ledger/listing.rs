@@ -3,6 +3,7 @@
 
 use super::live::{self, ReceiptPlace};
 use super::record::ReceiptRecord;
+use super::rejection::Rejection;
 use super::store::{Ledger, LedgerError};
 use crate::clock::Time;
 use crate::names::{FileName, UserName, escaped, unescaped};
@@ -35,6 +36,9 @@ pub enum ReceiptPart {
     /// `NAME.content.sig`
     ContentSignature,
 }
+
+/// What the notice of a refused upload to `NAME` is called.
+const REJECTED_SUFFIX: &str = ".rejected";
 
 impl ReceiptPart {
     /// In the order of a listing.
@@ -94,7 +98,7 @@ impl Ledger {
     }
 
     /// A page of the folder `dir` below `/receipts`: `None` if there is no such folder. `after` is the last name of the
-    /// page before, with a `/` after it if it was a folder. The page may have two entries more than `limit`.
+    /// page before, with a `/` after it if it was a folder. The page may have three entries more than `limit`.
     pub fn receipts_under(
         &self,
         user: &UserName,
@@ -104,41 +108,68 @@ impl Ledger {
     ) -> Result<Option<ReceiptListing>, LedgerError> {
         for dir in spellings(dir) {
             let prefix = live::below(user, &dir);
-            let first = self.core.live.range(live::RECEIPT_PATHS, &prefix).next().transpose()?;
-            if dir.is_root() || first.is_some_and(|(key, _)| key.starts_with(&prefix)) {
+            if dir.is_root() || self.next_below(&prefix, &prefix)?.is_some() {
                 return self.page(&prefix, after, limit).map(Some);
             }
         }
         Ok(None)
     }
 
+    /// The first key from `start` on that has a receipt or a notice below `prefix`.
+    fn next_below(&self, prefix: &[u8], start: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        let mut least: Option<Vec<u8>> = None;
+        for tree in [live::RECEIPT_PATHS, live::REJECTED] {
+            let first = self.core.live.range(tree, start).next().transpose()?;
+            let found = first.map(|(key, _)| key.to_vec()).filter(|key| key.starts_with(prefix));
+            least = [least, found].into_iter().flatten().min();
+        }
+        Ok(least)
+    }
+
     fn page(&self, prefix: &[u8], after: Option<&str>, limit: usize) -> Result<ReceiptListing, LedgerError> {
         let db = &self.core.live;
         let (mut start, mut skip) = after.map_or_else(|| (prefix.to_vec(), 0), |name| resume(prefix, name));
         let mut page = ReceiptListing::default();
-        loop {
-            let Some((key, value)) = db.range(live::RECEIPT_PATHS, &start).next().transpose()? else { break };
-            let Some(rest) = key.strip_prefix(prefix) else { break };
+        while let Some(key) = self.next_below(prefix, &start)? {
             if page.entries.len() >= limit {
                 page.more = true;
                 break;
             }
-            let place: ReceiptPlace = db.record(live::RECEIPT_PATHS, &value)?;
+            let rest = key.strip_prefix(prefix).unwrap_or_default();
+            let receipt: Option<ReceiptPlace> = db.get_record(live::RECEIPT_PATHS, &key)?;
+            let notice: Option<Rejection> = db.get_record(live::REJECTED, &key)?;
+            let at = receipt.as_ref().map(|place| place.at).or(notice.as_ref().map(|notice| notice.at));
             if let Some(slash) = rest.iter().position(|&b| b == b'/') {
                 let name = &rest[..slash];
-                page.entries.push(ReceiptFile { name: escaped(name), folder: true, size: 0, at: place.at });
+                let at = at.unwrap_or(Time(0));
+                page.entries.push(ReceiptFile { name: escaped(name), folder: true, size: 0, at });
                 start = behind_folder(prefix, name);
             } else {
-                let same = key.as_ref() == start.as_slice();
-                for part in ReceiptPart::ALL.into_iter().skip(if same { skip } else { 0 }) {
+                let skip = if key == start { skip } else { 0 };
+                let parts = receipt.iter().flat_map(|place| ReceiptPart::ALL.map(|part| (part, place)));
+                for (part, place) in parts.skip(skip) {
                     let name = escaped(rest) + part.suffix();
-                    page.entries.push(ReceiptFile { name, folder: false, size: part.len(&place), at: place.at });
+                    page.entries.push(ReceiptFile { name, folder: false, size: part.len(place), at: place.at });
                 }
-                start = [key.as_ref(), b"\0"].concat();
+                if let Some(notice) = notice {
+                    let size = u32::try_from(notice.text.len()).unwrap_or(u32::MAX);
+                    let name = escaped(rest) + REJECTED_SUFFIX;
+                    page.entries.push(ReceiptFile { name, folder: false, size, at: notice.at });
+                }
+                start = [&key[..], b"\0"].concat();
             }
             skip = 0;
         }
         Ok(page)
+    }
+
+    /// The notice that `path` below `/receipts` stands for: `/radiology/a.exe.rejected`.
+    pub fn rejection_file(&self, user: &UserName, path: &VirtualPath) -> Result<Option<Rejection>, LedgerError> {
+        let of = path.as_bytes().strip_suffix(REJECTED_SUFFIX.as_bytes());
+        match of.filter(|of| !of.ends_with(b"/")).and_then(|of| VirtualPath::parse(of).ok()) {
+            Some(of) => self.rejection(user, &of),
+            None => Ok(None),
+        }
     }
 }
 
@@ -149,11 +180,15 @@ fn resume(prefix: &[u8], name: &str) -> (Vec<u8>, usize) {
         return (behind_folder(prefix, &bytes(folder)), 0);
     }
     let name = bytes(name);
+    if let Some(refused) = name.strip_suffix(REJECTED_SUFFIX.as_bytes()) {
+        // The last of its path.
+        return ([prefix, refused, b"\0"].concat(), 0);
+    }
     match ReceiptPart::split(&name) {
         Some((received, part)) => {
+            // A notice may follow the last of them.
             let listed = ReceiptPart::ALL.iter().position(|one| *one == part).map_or(0, |at| at + 1);
-            let key = [prefix, received].concat();
-            if listed == ReceiptPart::ALL.len() { ([&key[..], b"\0"].concat(), 0) } else { (key, listed) }
+            ([prefix, received].concat(), listed)
         }
         None => (behind_folder(prefix, &name), 0),
     }
@@ -165,7 +200,7 @@ fn behind_folder(prefix: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// The path as it is, then as what a listing's escapes stand for.
-fn spellings(path: &VirtualPath) -> Vec<VirtualPath> {
+pub(super) fn spellings(path: &VirtualPath) -> Vec<VirtualPath> {
     let text = std::str::from_utf8(path.as_bytes()).ok();
     let meant = text.and_then(unescaped).and_then(|bytes| VirtualPath::parse(&bytes).ok());
     [Some(path.clone()), meant.filter(|meant| meant != path)].into_iter().flatten().collect()

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::database::{Database, DatabaseError, META, Plan};
 use super::frame::Entry;
 use super::record::{DropKind, DropRecord, DropState, ReceiptRecord, Stored, Superseded, Usage};
+use super::rejection;
 use crate::clock::Time;
 use crate::names::{DropId, ReceiptId, UserName};
 use crate::vpath::VirtualPath;
@@ -25,6 +26,8 @@ pub const TREES: &[&str] = &[
     "removed",
     "duplicates",
     "receipt-numbers",
+    "rejected",
+    "rejected-ages",
 ];
 /// Drop id → [`DropRecord`].
 pub const DROPS: usize = 1;
@@ -46,6 +49,10 @@ pub const REMOVED: usize = 8;
 pub const DUPLICATES: usize = 9;
 /// User, NUL, path → the last number given to an earlier receipt for it.
 const RECEIPT_NUMBERS: usize = 10;
+/// User, NUL, path → [`super::rejection::Rejection`].
+pub const REJECTED: usize = 11;
+/// User, NUL, time, path → nothing.
+pub const REJECTED_AGES: usize = 12;
 /// In `meta`: how many drops have bytes.
 const LIVE_DROPS: &[u8] = b"live-drops";
 
@@ -144,6 +151,8 @@ pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32) -> Result<(), Refus
                     Ok(())
                 })?;
             }
+            Stored::Rejected(rejection) => rejection::put(plan, rejection)?,
+            Stored::RejectionOver { user, path } => rejection::remove(plan, user, path)?,
         }
     }
     Ok(())
@@ -255,6 +264,8 @@ fn put_receipt(plan: &mut Plan<'_>, receipt: &ReceiptRecord, month: u32) -> Resu
     if plan.get(RECEIPT_MONTHS, &receipt.id.0)?.is_some() {
         return Err(Refusal::ReceiptExists(receipt.id));
     }
+    // What was refused there before has been taken now.
+    rejection::remove(plan, &receipt.user, &receipt.path)?;
     plan.put(RECEIPT_MONTHS, receipt.id.0.to_vec(), month.to_be_bytes().to_vec());
     let len = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
     let place = ReceiptPlace {

@@ -5,6 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`event`], [`record`], [`receipt`] | what is kept, as values; the receipt's text and signatures |
+//! | [`rejection`] | why an upload was refused, for its sender |
 //! | [`signers`] | whose signatures count, for whoever checks a receipt |
 //! | [`store`], [`listing`] | [`Ledger`], the handle: submit, read, list |
 //! | `committer` | the one writer, and the order of its steps |
@@ -28,6 +29,7 @@ mod month;
 pub mod receipt;
 pub mod record;
 mod recovery;
+pub mod rejection;
 pub mod signers;
 pub mod store;
 #[cfg(test)]
@@ -42,4 +44,5 @@ pub use record::{
     Batch, Committed, Delivery, DropKind, DropRecord, DropState, Earlier, ReceiptRecord, Superseded, Usage, Write,
 };
 pub use recovery::{OpenError, Recovery};
+pub use rejection::Rejection;
 pub use store::{Head, Inclusion, Ledger, LedgerError, Options};

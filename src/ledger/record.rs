@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::receipt::ReceiptFacts;
+use super::rejection::Rejection;
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, UserName};
+use crate::sums::Sums;
 use crate::vpath::VirtualPath;
 
 /// One atomic unit: all of it is in the ledger, or none.
@@ -46,6 +48,10 @@ pub enum Write {
     /// An upload turned out to be what the drop `of` is, and was not delivered. The sender has its entry of that drop,
     /// again if it had removed it. Refused if the ledger knows the upload already.
     Duplicate { upload: DropId, of: DropId },
+    /// Why an upload was refused: in the place of an older notice for the path.
+    Rejected(Rejection),
+    /// A notice that is old.
+    RejectionOver { user: UserName, path: VirtualPath },
 }
 
 /// A write as the journal keeps it: the same, but with the receipt made.
@@ -61,6 +67,8 @@ pub enum Stored {
     Receipt(ReceiptRecord),
     Superseded { drop: DropId, by: ReceiptId, at: Time },
     Duplicate { upload: DropId, of: DropId },
+    Rejected(Rejection),
+    RejectionOver { user: UserName, path: VirtualPath },
 }
 
 /// What an acknowledged batch became.
@@ -87,6 +95,8 @@ pub struct DropRecord {
     pub deliveries: Vec<Delivery>,
     pub size: u64,
     pub sha256: Digest,
+    /// Where its folder keeps them.
+    pub sums: Sums,
     /// The client's, Unix seconds, if it set one.
     pub mtime: Option<u32>,
     pub received: Time,

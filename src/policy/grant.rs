@@ -49,6 +49,14 @@ pub struct Usage {
     pub files: u64,
 }
 
+/// How large an upload may be, and which limit says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub bytes: u64,
+    /// Why a byte more is refused.
+    pub beyond: Reason,
+}
+
 impl Grant {
     pub(super) fn new(user: &Arc<User>, rule: &'static str, place: Place) -> Self {
         Self { user: user.clone(), rule, place, temporary: false, target: None }
@@ -95,7 +103,7 @@ impl Grant {
 
     /// How many bytes this upload may have: the least of the folder's `max_size` and what is left to the user after
     /// `used`.
-    pub fn room(&self, used: Usage) -> Result<u64, Reason> {
+    pub fn room(&self, used: Usage) -> Result<Room, Reason> {
         let limits = &self.user.limits;
         if limits.files.is_some_and(|most| used.files >= most) {
             return Err(Reason::FilesUsedUp);
@@ -106,6 +114,7 @@ impl Grant {
             None => u64::MAX,
         };
         let folder_max = self.folder().and_then(|folder| folder.max_size).map_or(u64::MAX, |size| size.0);
-        Ok(left.min(folder_max))
+        let beyond = if left < folder_max { Reason::NoSpaceLeft } else { Reason::TooLarge };
+        Ok(Room { bytes: left.min(folder_max), beyond })
     }
 }

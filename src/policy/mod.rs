@@ -12,7 +12,7 @@ pub mod units;
 pub mod user;
 
 pub use decide::{Facts, Operation, Verdict, decide};
-pub use grant::{Grant, Place, Target, Usage};
+pub use grant::{Grant, Place, Room, Target, Usage};
 pub use hours::Window;
 pub use login::{Admitted, Credential, LoginFacts, LoginRefusal, LoginVerdict, PasswordCheck, login};
 pub use password::{PasswordHash, verify_password};

@@ -41,6 +41,8 @@ pub enum Reason {
     Exists,
     #[error("larger than `max_size`")]
     TooLarge,
+    #[error("larger than what is left of the user's `limits.bytes`")]
+    NoSpaceLeft,
     #[error("the user's `limits.bytes` are used up")]
     BytesUsedUp,
     #[error("the user's `limits.files` are used up")]
@@ -75,6 +77,7 @@ impl Reason {
             Self::IntoItself => "a folder cannot be moved into itself",
             Self::Exists => "a file of this name is already there and may not be replaced",
             Self::TooLarge => "the file is larger than this folder takes",
+            Self::NoSpaceLeft => "the file is larger than the space left for your files",
             Self::BytesUsedUp => "the space for your files is used up",
             Self::FilesUsedUp => "the number of your files is at its limit",
         }
@@ -88,6 +91,7 @@ impl Reason {
             | Self::IntoItself
             | Self::Exists
             | Self::TooLarge
+            | Self::NoSpaceLeft
             | Self::BytesUsedUp
             | Self::FilesUsedUp => Status::Failure,
             // OpenSSH's server answers a rename across file systems with FAILURE too; clients then copy.

@@ -42,6 +42,7 @@ fn folder(place: &str, kind: FolderKind) -> Folder {
         finalize: Finalize::Close,
         overwrite: Overwrite::Version,
         mtime: Mtime::Client,
+        digests: Default::default(),
         temp_names: Patterns::temp_names(),
     }
 }
@@ -284,10 +285,10 @@ fn a_rename_stays_in_its_folder() {
 fn limits_leave_the_least_room() {
     let used = |bytes, files| Usage { bytes, files };
     let grant = upload("/radiology/a.dcm").unwrap();
-    assert_eq!(grant.room(used(1 << 40, 1 << 40)), Ok(1000));
+    assert_eq!(grant.room(used(1 << 40, 1 << 40)), Ok(Room { bytes: 1000, beyond: Reason::TooLarge }));
     assert_eq!(grant.may_replace(), Ok(()));
     let grant = upload("/deep/lab/a").unwrap();
-    assert_eq!(grant.room(used(0, 0)), Ok(u64::MAX));
+    assert_eq!(grant.room(used(0, 0)), Ok(Room { bytes: u64::MAX, beyond: Reason::TooLarge }));
     assert_eq!(grant.may_replace(), Err(Reason::Exists));
 
     let mut acme = User::clone(policy().user(&name("acme")).unwrap());
@@ -296,7 +297,7 @@ fn limits_leave_the_least_room() {
     let (user, file) = (name("acme"), path("/radiology/a.dcm"));
     let facts = Facts { user: &user, address: None, now: NOW };
     let Verdict::Permit(grant) = decide(&policy, &facts, &Operation::Upload { path: &file }) else { panic!() };
-    assert_eq!(grant.room(used(100, 2)), Ok(400));
+    assert_eq!(grant.room(used(100, 2)), Ok(Room { bytes: 400, beyond: Reason::NoSpaceLeft }));
     assert_eq!(grant.room(used(500, 2)), Err(Reason::BytesUsedUp));
     assert_eq!(grant.room(used(100, 3)), Err(Reason::FilesUsedUp));
 }

@@ -15,6 +15,7 @@ use crate::policy::hours::Window;
 use crate::policy::password::PasswordHash;
 use crate::policy::patterns::Patterns;
 use crate::policy::units::ByteSize;
+use crate::sums::Keeps;
 use crate::vpath::VirtualPath;
 
 /// Everything the admins said about users, as of one load. Shared as an `Arc` and replaced whole on reload.
@@ -102,6 +103,8 @@ pub struct Folder {
     pub finalize: Finalize,
     pub overwrite: Overwrite,
     pub mtime: Mtime,
+    /// What is kept of a file's plaintext beside its SHA-256.
+    pub digests: Keeps,
     /// Names under which clients upload before they rename to the final one: never delivered.
     pub temp_names: Patterns,
 }

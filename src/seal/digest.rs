@@ -3,29 +3,54 @@
 
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::reader::{ReadAt, ReadError};
 use super::{CHUNK, FileKey, Head, RECORD_LEN, Records, SealError, record_offset};
+use crate::sums::{Keeps, Sums};
 
-/// The form that [`Midstate::save`] writes: the state as sha2 0.11 serialises it. A test pins the bytes, so an update of
-/// that crate that changes them must change this number too, and old journals fall back to [`rehash`].
+/// The form that [`Midstate::save`] writes: the states as sha2, md-5 and sha1 0.11 serialise them. A test pins the bytes,
+/// so an update of those crates that changes them must change this number too, and old journals fall back to [`rehash`].
 const FORM: u8 = 1;
 
-/// A SHA-256 in progress.
+/// A SHA-256 in progress, and the sums that are kept beside it.
 #[derive(Clone, Default)]
 pub struct Midstate {
     hasher: Sha256,
+    md5: Option<md5::Md5>,
+    sha1: Option<sha1::Sha1>,
     hashed: u64,
 }
 
+/// What a [`Midstate`] is in a journal. Each state holds up to 63 bytes of plaintext: keep it sealed. Empty: there is
+/// none, and whoever continues must [`rehash`].
+#[derive(Clone, Default, PartialEq, Eq, Zeroize)]
+pub struct Saved {
+    pub sha256: Vec<u8>,
+    pub md5: Vec<u8>,
+    pub sha1: Vec<u8>,
+    /// Bytes under them, from the beginning of the file.
+    pub hashed: u64,
+}
+
 impl Midstate {
+    /// SHA-256 alone.
     pub fn new() -> Self {
         Self::default()
     }
 
+    pub fn keeping(keeps: Keeps) -> Self {
+        Self { md5: keeps.md5.then(Default::default), sha1: keeps.sha1.then(Default::default), ..Self::default() }
+    }
+
     pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
+        if let Some(sha1) = &mut self.sha1 {
+            sha1.update(bytes);
+        }
         self.hashed += bytes.len() as u64;
     }
 
@@ -34,24 +59,46 @@ impl Midstate {
         self.hashed
     }
 
-    pub fn finish(self) -> [u8; 32] {
-        self.hasher.finalize().into()
+    pub fn finish(self) -> ([u8; 32], Sums) {
+        let sums =
+            Sums { md5: self.md5.map(|md5| md5.finalize().into()), sha1: self.sha1.map(|sha1| sha1.finalize().into()) };
+        (self.hasher.finalize().into(), sums)
     }
 
-    /// For the journal. Holds up to 63 bytes of plaintext: keep it sealed.
-    pub fn save(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(105);
-        out.push(FORM);
-        out.extend_from_slice(&self.hasher.serialize());
-        out
+    /// For the journal.
+    pub fn save(&self) -> Saved {
+        Saved {
+            sha256: save(&self.hasher),
+            md5: self.md5.as_ref().map(save).unwrap_or_default(),
+            sha1: self.sha1.as_ref().map(save).unwrap_or_default(),
+            hashed: self.hashed,
+        }
     }
 
-    /// From [`Midstate::save`]; `None` if it is of another form, and then the caller must [`rehash`].
-    pub fn load(saved: &[u8], hashed: u64) -> Option<Self> {
-        let (&FORM, state) = saved.split_first()? else { return None };
-        let state: &SerializedState<Sha256> = state.try_into().ok()?;
-        Some(Self { hasher: Sha256::deserialize(state).ok()?, hashed })
+    /// From [`Midstate::save`]; `None` if it is of another form or lacks what shall be kept, and then the caller must
+    /// [`rehash`].
+    pub fn load(saved: &Saved, keeps: Keeps) -> Option<Self> {
+        Some(Self {
+            hasher: load(&saved.sha256)?,
+            md5: if keeps.md5 { Some(load(&saved.md5)?) } else { None },
+            sha1: if keeps.sha1 { Some(load(&saved.sha1)?) } else { None },
+            hashed: saved.hashed,
+        })
     }
+}
+
+fn save<H: SerializableState>(hasher: &H) -> Vec<u8> {
+    let state = hasher.serialize();
+    let mut out = Vec::with_capacity(1 + state.len());
+    out.push(FORM);
+    out.extend_from_slice(&state);
+    out
+}
+
+fn load<H: SerializableState>(saved: &[u8]) -> Option<H> {
+    let (&FORM, state) = saved.split_first()? else { return None };
+    let state: &SerializedState<H> = state.try_into().ok()?;
+    H::deserialize(state).ok()
 }
 
 /// Reads `records` full records of an unfinished file back, opens each, and hashes them and `tail` in order.
@@ -62,8 +109,9 @@ pub fn rehash<F: ReadAt>(
     generations: &[(u64, u32)],
     records: u64,
     tail: &[u8],
+    keeps: Keeps,
 ) -> Result<Midstate, ReadError> {
-    let mut midstate = Midstate::new();
+    let mut midstate = Midstate::keeping(keeps);
     let mut opener = Records::new(head, key);
     let mut buffer = Zeroizing::new(vec![0; RECORD_LEN]);
     for index in 0..records {

@@ -3,6 +3,7 @@
 //! good. The records that it counts must be durable before it is.
 
 use super::aead::{enseal, unseal};
+use super::digest::Saved;
 use super::fields::{Fields, Parsed, generations_fit};
 use super::keys::{Entropy, Kernel, expand};
 use super::{CHUNK, FileKey, JournalKey, SIZE_MAX, SealError};
@@ -22,6 +23,8 @@ const CLOSED: u16 = 8;
 const MTIME: u16 = 9;
 const OPENED_AT: u16 = 10;
 const UPDATED_AT: u16 = 11;
+const MD5: u16 = 12;
+const SHA1: u16 = 13;
 const DURABLE: u16 = 16;
 const ANCHOR: u16 = 17;
 
@@ -35,10 +38,7 @@ pub struct Journal {
     pub records: u64,
     /// The plaintext after them, less than a chunk.
     pub tail: Vec<u8>,
-    /// [`super::Midstate::save`].
-    pub sha256: Vec<u8>,
-    /// Bytes under that midstate, from the beginning of the file.
-    pub hashed: u64,
+    pub midstate: Saved,
     /// Rewritten records, as in the trailer.
     pub gens: Vec<(u64, u32)>,
     /// Size and digest, once a temp-named upload was closed.
@@ -93,7 +93,7 @@ impl Journal {
         let held = self.records.saturating_mul(CHUNK as u64).saturating_add(self.tail.len() as u64);
         self.tail.len() < CHUNK
             && held <= SIZE_MAX
-            && self.hashed <= held
+            && self.midstate.hashed <= held
             && self.durable <= self.records
             && self.anchor.as_ref().is_none_or(|(records, _)| *records <= self.durable)
             && generations_fit(&self.gens)
@@ -103,14 +103,14 @@ impl Journal {
 
     fn fields(&self) -> Fields {
         let anchor = self.anchor.as_ref().map_or(0, |(_, sha256)| sha256.len());
-        let varying = self.path.len() + self.tail.len() + self.sha256.len() + anchor + 12 * self.gens.len();
-        let mut fields = Fields::with_capacity(256 + varying);
+        let varying = self.path.len() + self.tail.len() + anchor + 12 * self.gens.len();
+        let mut fields = Fields::with_capacity(512 + varying);
         fields.put(PATH, &self.path);
         fields.put(FILE_KEY, self.file_key.expose());
         fields.put_u64(RECORDS, self.records);
         fields.put(TAIL, &self.tail);
-        fields.put(SHA256, &self.sha256);
-        fields.put_u64(HASHED, self.hashed);
+        fields.put(SHA256, &self.midstate.sha256);
+        fields.put_u64(HASHED, self.midstate.hashed);
         fields.put_generations(GENERATIONS, &self.gens);
         if let Some((size, sha256)) = self.closed {
             fields.put(CLOSED, &[&size.to_be_bytes()[..], &sha256].concat());
@@ -120,6 +120,11 @@ impl Journal {
         }
         fields.put_u64(OPENED_AT, self.opened_at);
         fields.put_u64(UPDATED_AT, self.updated_at);
+        for (tag, state) in [(MD5, &self.midstate.md5), (SHA1, &self.midstate.sha1)] {
+            if !state.is_empty() {
+                fields.put(tag, state);
+            }
+        }
         if self.durable > 0 {
             fields.put_u64(DURABLE, self.durable);
         }
@@ -150,8 +155,12 @@ impl Journal {
             file_key: FileKey::from_bytes(fields.array(FILE_KEY)?),
             records: fields.u64(RECORDS)?,
             tail: fields.get(TAIL)?.to_vec(),
-            sha256: fields.get(SHA256)?.to_vec(),
-            hashed: fields.u64(HASHED)?,
+            midstate: Saved {
+                sha256: fields.get(SHA256)?.to_vec(),
+                md5: fields.get(MD5).unwrap_or_default().to_vec(),
+                sha1: fields.get(SHA1).unwrap_or_default().to_vec(),
+                hashed: fields.u64(HASHED)?,
+            },
             gens: fields.generations(GENERATIONS)?,
             closed,
             mtime: fields.optional(MTIME)?.map(u32::from_be_bytes),

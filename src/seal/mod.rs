@@ -25,7 +25,7 @@ mod wrap;
 mod writer;
 
 pub use aead::{Aead, Reference, Ring, lock, unlock};
-pub use digest::{Midstate, rehash};
+pub use digest::{Midstate, Saved, rehash};
 pub use envelope::{Envelope, RECIPIENTS_MAX};
 pub use error::SealError;
 pub use head::{Head, Mode};

@@ -4,11 +4,13 @@
 use std::io;
 
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::keys::Entropy;
 use super::vectors::{Made, Script, journal, made, plain};
 use super::*;
 use crate::names::DropId;
+use crate::sums::{Keeps, Sums};
 
 struct Bytes<'a>(&'a [u8]);
 
@@ -214,14 +216,14 @@ fn an_identity_file_may_hold_comments_and_several_identities() {
 #[test]
 fn a_journal_comes_back_and_is_sealed_anew_each_time() {
     let mut entropy = Script::new("journal test");
-    let (journal, key) = (journal(&mut entropy), JournalKey::generate().unwrap());
+    let (journal, key) = (journal(&mut entropy, Keeps::default()), JournalKey::generate().unwrap());
     let drop = DropId([3; 16]);
     let first = journal.seal(drop, &key).unwrap();
     assert_ne!(first, journal.seal(drop, &key).unwrap());
     let back = Journal::open(drop, &key, &first).unwrap();
     assert_eq!((back.path, back.records, back.tail), (journal.path.clone(), journal.records, journal.tail.clone()));
     assert_eq!(back.file_key.expose(), journal.file_key.expose());
-    assert_eq!((back.hashed, back.gens, back.closed), (journal.hashed, journal.gens.clone(), None));
+    assert_eq!((back.midstate.hashed, back.gens, back.closed), (journal.midstate.hashed, journal.gens.clone(), None));
     assert_eq!((back.mtime, back.opened_at, back.updated_at), (journal.mtime, journal.opened_at, journal.updated_at));
     assert!(!first.windows(20).any(|window| window == &journal.tail[..20]), "the tail is not in clear");
     let closed = Journal { closed: Some((CHUNK as u64 + 100, [5; 32])), ..journal.clone() };
@@ -237,11 +239,36 @@ fn a_digest_continues_from_its_midstate_and_from_the_records() {
     let mut expected = Midstate::new();
     expected.update(&made.plain);
     let part = [&made.head.to_bytes()[..], &[0; ENVELOPE_LEN], &made.records[0]].concat();
-    let again = rehash(&Bytes(&part), &made.head, &made.key, &[], 1, &made.plain[CHUNK..]).unwrap();
-    assert_eq!(again.save(), expected.save());
-    let loaded = Midstate::load(&expected.save(), expected.hashed()).unwrap();
+    let none = Keeps::default();
+    let again = rehash(&Bytes(&part), &made.head, &made.key, &[], 1, &made.plain[CHUNK..], none).unwrap();
+    assert!(again.save() == expected.save());
+    let loaded = Midstate::load(&expected.save(), none).unwrap();
     assert_eq!(loaded.finish(), expected.finish());
-    assert!(rehash(&Bytes(&part), &made.head, &made.key, &[(0, 1)], 1, &[]).is_err(), "a stale record is refused");
+    assert!(
+        rehash(&Bytes(&part), &made.head, &made.key, &[(0, 1)], 1, &[], none).is_err(),
+        "a stale record is refused"
+    );
+}
+
+#[test]
+fn sums_continue_beside_the_digest() {
+    let made = made("sums", Kem::P256, CHUNK + 77);
+    let both = Keeps { md5: true, sha1: true };
+    let mut midstate = Midstate::keeping(both);
+    midstate.update(&made.plain[..1000]);
+    let mut loaded = Midstate::load(&midstate.save(), both).unwrap();
+    loaded.update(&made.plain[1000..]);
+    let (sha256, sums) = loaded.finish();
+    assert_eq!(sha256, <[u8; 32]>::from(Sha256::digest(&made.plain)));
+    assert_eq!(sums.md5, Some(md5::Md5::digest(&made.plain).into()));
+    assert_eq!(sums.sha1, Some(sha1::Sha1::digest(&made.plain).into()));
+    let part = [&made.head.to_bytes()[..], &[0; ENVELOPE_LEN], &made.records[0]].concat();
+    let again = rehash(&Bytes(&part), &made.head, &made.key, &[], 1, &made.plain[CHUNK..], both).unwrap();
+    assert_eq!(again.finish(), (sha256, sums));
+    let mut alone = Midstate::new();
+    alone.update(&made.plain[..1000]);
+    assert!(Midstate::load(&alone.save(), both).is_none(), "what a journal lacks is made anew");
+    assert_eq!(Midstate::load(&midstate.save(), Keeps::default()).unwrap().finish().1, Sums::default());
 }
 
 #[test]
@@ -323,14 +350,14 @@ proptest! {
     #[test]
     fn a_trailer_comes_back(
         name: Vec<u8>, mtime: Option<u64>, sender: String, recipients: Vec<String>, size in 0..SIZE_MAX,
-        sha256: [u8; 32], times: (u64, u64), server: String, gens in proptest::collection::btree_map(0..9u64, 1..9u32, 0..4),
+        sha256: [u8; 32], md5: Option<[u8; 16]>, sha1: Option<[u8; 20]>, times: (u64, u64), server: String, gens in proptest::collection::btree_map(0..9u64, 1..9u32, 0..4),
     ) {
         let made = small();
         let recipients = recipients.into_iter().filter(|r| !r.is_empty()).collect();
         let size = size.max(9 * CHUNK as u64);
         let (opened_at, sealed_at) = times;
-        let gens = gens.into_iter().collect();
-        let trailer = Trailer { name, mtime, sender, recipients, size, sha256, opened_at, sealed_at, server, gens };
+        let (gens, sums) = (gens.into_iter().collect(), Sums { md5, sha1 });
+        let trailer = Trailer { name, mtime, sender, recipients, size, sha256, opened_at, sealed_at, server, gens, sums };
         let bytes = trailer.seal(&made.head, &made.key).unwrap();
         let (sealed, footer) = bytes.split_last_chunk::<FOOTER_LEN>().unwrap();
         prop_assert_eq!(Trailer::open(&made.head, &made.key, footer, sealed).unwrap(), trailer);

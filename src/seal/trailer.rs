@@ -7,6 +7,7 @@ use super::fields::{Fields, Parsed, generations_fit};
 use super::keys::{Entropy, Kernel, expand};
 use super::record::body_len;
 use super::{CHUNK, FOOTER_LEN, FileKey, HEADER_LEN, Head, SIZE_MAX, SealError, TRAILER_MAX};
+use crate::sums::Sums;
 
 const MAGIC: &[u8; 8] = b"SEALDEND";
 
@@ -19,6 +20,8 @@ const OPENED_AT: u16 = 6;
 const SEALED_AT: u16 = 7;
 const SERVER: u16 = 8;
 const GENERATIONS: u16 = 9;
+const MD5: u16 = 10;
+const SHA1: u16 = 11;
 
 /// The last 32 bytes. Readable without a key, and authentic only once the trailer has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Trailer {
     pub server: String,
     /// The records that were rewritten, and how often: index and generation, ascending. Absent ones are 0.
     pub gens: Vec<(u64, u32)>,
+    /// Of the plaintext, where the folder keeps them. For comparison only.
+    pub sums: Sums,
 }
 
 impl Footer {
@@ -155,6 +160,12 @@ impl Trailer {
         fields.put_u64(SEALED_AT, self.sealed_at);
         fields.put_text(SERVER, &self.server);
         fields.put_generations(GENERATIONS, &self.gens);
+        if let Some(md5) = &self.sums.md5 {
+            fields.put(MD5, md5);
+        }
+        if let Some(sha1) = &self.sums.sha1 {
+            fields.put(SHA1, sha1);
+        }
         fields
     }
 
@@ -172,6 +183,7 @@ impl Trailer {
             sealed_at: fields.u64(SEALED_AT)?,
             server: fields.text(SERVER)?,
             gens: fields.generations(GENERATIONS)?,
+            sums: Sums { md5: fields.optional(MD5)?, sha1: fields.optional(SHA1)? },
         };
         let in_file = trailer.gens.last().is_none_or(|(index, _)| *index <= size / CHUNK as u64);
         in_file.then_some(trailer)

@@ -84,6 +84,7 @@ pub(super) fn made(seed: &str, kem: Kem, size: usize) -> Made {
         sealed_at: 1_795_308_143_250,
         server: "drop.hospital.example".into(),
         gens: Vec::new(),
+        sums: Default::default(),
     };
     let end = trailer.seal_with(&mut entropy, &head, &key).unwrap();
     let mut header = head.to_bytes().to_vec();
@@ -233,16 +234,15 @@ fn all() -> Vec<Vector> {
 }
 
 /// The journal that the vectors and the tests share.
-pub(super) fn journal(entropy: &mut dyn Entropy) -> Journal {
-    let mut midstate = Midstate::new();
+pub(super) fn journal(entropy: &mut dyn Entropy, keeps: crate::sums::Keeps) -> Journal {
+    let mut midstate = Midstate::keeping(keeps);
     midstate.update(&plain(CHUNK + 100));
     Journal {
         path: b"/radiology/scan 07.dcm".to_vec(),
         file_key: FileKey::draw(entropy).unwrap(),
         records: 1,
         tail: plain(CHUNK + 100)[CHUNK..].to_vec(),
-        sha256: midstate.save(),
-        hashed: CHUNK as u64 + 100,
+        midstate: midstate.save(),
         gens: vec![(0, 1)],
         closed: None,
         mtime: Some(1_790_000_000),

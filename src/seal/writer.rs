@@ -72,7 +72,7 @@ impl Sealer {
     ) -> Result<Trailer, SealError> {
         self.records.seal_with(entropy, self.next, 0, true, &self.pending, out)?;
         let size = self.digest.hashed();
-        let trailer = Trailer { size, sha256: self.digest.finish(), gens: Vec::new(), ..facts };
+        let trailer = Trailer { size, sha256: self.digest.finish().0, gens: Vec::new(), ..facts };
         out.extend_from_slice(&trailer.seal_with(entropy, &self.head, &self.key)?);
         Ok(trailer)
     }

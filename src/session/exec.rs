@@ -8,11 +8,12 @@ use russh::server::Handle;
 
 use super::channel::Shared;
 use super::operations;
-use super::reply::{KEEPER_GONE, NO_SUCH_FILE, Outcome};
+use super::reply::{KEEPER_GONE, NO_SUCH_FILE, NOT_KEPT, Outcome};
 use crate::ipc::jail::{Answer, DropStatus, Standing, ToKeeper};
 use crate::names::{escaped, hex};
 use crate::sftp::scp::Options;
 use crate::sftp::words::{self, Word};
+use crate::sums::{Algorithm, Keeps};
 use crate::vpath::VirtualPath;
 
 /// What a shell or a foreign command is told on standard error.
@@ -26,9 +27,6 @@ pub const NO_COMMAND: u32 = 127;
 /// rclone asks this once to learn what shell it talks to. A POSIX shell, which has no such variable, prints the rest.
 const SHELL_PROBE: &[u8] = b"echo ${ShellId}%ComSpec%";
 const SHELL_PROBE_ANSWER: &[u8] = b"%ComSpec%\n";
-
-/// SHA-256 of nothing: what a client without a file to name asks for to see whether there is such a command.
-const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A command that can be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,10 +42,13 @@ pub enum Command {
     },
     /// Each as it was written, and what that means.
     Hash {
+        style: Style,
         files: Vec<(Vec<u8>, VirtualPath)>,
     },
     /// Of standard input: known only of an empty one.
-    HashInput,
+    HashInput {
+        style: Style,
+    },
     Scp {
         options: Options,
         paths: Vec<Word>,
@@ -76,43 +77,108 @@ struct Served {
     words: &'static [&'static str],
     usage: &'static str,
     what: &'static str,
-    read: fn(&[Word]) -> Option<Command>,
+    rest: Rest,
+}
+
+/// What the words after those are.
+enum Rest {
+    Words(fn(&[Word]) -> Option<Command>),
+    /// Files to print digests of. Only those have the command whose files may have such a digest.
+    Files(Style),
+}
+
+/// A command that prints digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    algorithm: Algorithm,
+    /// BSD's: one blank before the path, and nothing in the place of the name of standard input.
+    bsd: bool,
 }
 
 /// Everything that is served. `help` prints the rows that say what they are for; the others are names that clients know
 /// the same command by.
 const SERVED: &[Served] = &[
-    Served {
-        words: &["help"],
-        usage: "help",
-        what: "this list",
-        read: |rest| rest.is_empty().then_some(Command::Help),
-    },
-    Served {
-        words: &["receipt"],
-        usage: "receipt [--sig | --content-sig] PATH",
-        what: "the receipt of a file you sent, or its signatures",
-        read: receipt,
-    },
-    Served {
-        words: &["status"],
-        usage: "status PATH...",
-        what: "what became of a file you sent, or that was sent to you",
-        read: status,
-    },
-    Served {
-        words: &["sha256sum"],
-        usage: "sha256sum PATH...",
-        what: "the SHA-256 of files, from the ledger",
-        read: hash,
-    },
-    Served { words: &["rclone", "hashsum", "sha256"], usage: "rclone hashsum sha256 PATH...", what: "", read: hash },
-    Served { words: &["rclone", "hashsum", "SHA-256"], usage: "rclone hashsum SHA-256 PATH...", what: "", read: hash },
-    Served { words: &["scp"], usage: "scp {-t | -f} [-dprqv] PATH...", what: "the other side of `scp -O`", read: scp },
+    served(&["help"], "help", "this list", |rest| rest.is_empty().then_some(Command::Help)),
+    served(
+        &["receipt"],
+        "receipt [--sig | --content-sig] PATH",
+        "the receipt of a file you sent, or its signatures",
+        receipt,
+    ),
+    served(&["status"], "status PATH...", "what became of a file you sent, or that was sent to you", status),
+    sum(&["sha256sum"], "sha256sum PATH...", "the SHA-256 of files, from the ledger", SHA256),
+    sum(&["rclone", "hashsum", "sha256"], "rclone hashsum sha256 PATH...", "", SHA256),
+    sum(&["rclone", "hashsum", "SHA-256"], "rclone hashsum SHA-256 PATH...", "", SHA256),
+    sum(&["md5sum"], "md5sum PATH...", "their MD5, where it is kept", MD5),
+    sum(&["md5", "-r"], "md5 -r PATH...", "", MD5_BSD),
+    sum(&["rclone", "md5sum"], "rclone md5sum PATH...", "", MD5),
+    sum(&["rclone", "hashsum", "md5"], "rclone hashsum md5 PATH...", "", MD5),
+    sum(&["rclone", "hashsum", "MD5"], "rclone hashsum MD5 PATH...", "", MD5),
+    sum(&["sha1sum"], "sha1sum PATH...", "their SHA-1, where it is kept", SHA1),
+    sum(&["sha1", "-r"], "sha1 -r PATH...", "", SHA1_BSD),
+    sum(&["rclone", "sha1sum"], "rclone sha1sum PATH...", "", SHA1),
+    sum(&["rclone", "hashsum", "sha1"], "rclone hashsum sha1 PATH...", "", SHA1),
+    sum(&["rclone", "hashsum", "SHA-1"], "rclone hashsum SHA-1 PATH...", "", SHA1),
+    served(&["scp"], "scp {-t | -f} [-dprqv] PATH...", "the other side of `scp -O`", scp),
 ];
 
-/// Reads the line of an exec request.
-pub fn parse(line: &[u8]) -> Result<Command, NoCommand> {
+const SHA256: Style = Style { algorithm: Algorithm::Sha256, bsd: false };
+const MD5: Style = Style { algorithm: Algorithm::Md5, bsd: false };
+const MD5_BSD: Style = Style { bsd: true, ..MD5 };
+const SHA1: Style = Style { algorithm: Algorithm::Sha1, bsd: false };
+const SHA1_BSD: Style = Style { bsd: true, ..SHA1 };
+
+const fn served(
+    words: &'static [&'static str],
+    usage: &'static str,
+    what: &'static str,
+    read: fn(&[Word]) -> Option<Command>,
+) -> Served {
+    Served { words, usage, what, rest: Rest::Words(read) }
+}
+
+const fn sum(words: &'static [&'static str], usage: &'static str, what: &'static str, style: Style) -> Served {
+    Served { words, usage, what, rest: Rest::Files(style) }
+}
+
+impl Style {
+    /// The name its complaints begin with.
+    fn program(self) -> &'static str {
+        match self.algorithm {
+            Algorithm::Sha256 => "sha256sum",
+            Algorithm::Md5 => "md5sum",
+            Algorithm::Sha1 => "sha1sum",
+        }
+    }
+
+    /// The digest of nothing: what a client without a file to name asks for to see whether there is such a command.
+    fn of_nothing(self) -> &'static str {
+        match self.algorithm {
+            Algorithm::Sha256 => "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            Algorithm::Md5 => "d41d8cd98f00b204e9800998ecf8427e",
+            Algorithm::Sha1 => "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        }
+    }
+}
+
+impl Served {
+    fn is_for(&self, keeps: Keeps) -> bool {
+        match self.rest {
+            Rest::Words(_) => true,
+            Rest::Files(style) => keeps.has(style.algorithm),
+        }
+    }
+
+    fn read(&self, rest: &[Word]) -> Option<Command> {
+        match self.rest {
+            Rest::Words(read) => read(rest),
+            Rest::Files(style) => hash(style, rest),
+        }
+    }
+}
+
+/// Reads the line of an exec request of one whose files may have these digests.
+pub fn parse(line: &[u8], keeps: Keeps) -> Result<Command, NoCommand> {
     if line == SHELL_PROBE {
         return Ok(Command::ShellProbe);
     }
@@ -120,16 +186,16 @@ pub fn parse(line: &[u8]) -> Result<Command, NoCommand> {
     let words = match words::split(line) {
         Ok(words) => words,
         // Whether a broken line was meant for one of these is a guess that only words the answer.
-        Err(error) if SERVED.iter().any(|served| begins(&served)) => {
+        Err(error) if SERVED.iter().any(|served| served.is_for(keeps) && begins(&served)) => {
             return Err(NoCommand::Usage(format!("{error}")));
         }
         Err(_) => return Err(NoCommand::Unknown),
     };
-    let served = SERVED.iter().find(|served| {
+    let served = SERVED.iter().filter(|served| served.is_for(keeps)).find(|served| {
         words.len() >= served.words.len() && served.words.iter().zip(&words).all(|(a, b)| a.as_bytes() == b.bytes)
     });
     let served = served.ok_or(NoCommand::Unknown)?;
-    (served.read)(&words[served.words.len()..]).ok_or_else(|| NoCommand::Usage(format!("usage: {}", served.usage)))
+    served.read(&words[served.words.len()..]).ok_or_else(|| NoCommand::Usage(format!("usage: {}", served.usage)))
 }
 
 fn receipt(rest: &[Word]) -> Option<Command> {
@@ -151,16 +217,16 @@ fn status(rest: &[Word]) -> Option<Command> {
     (!paths.is_empty()).then_some(Command::Status { paths })
 }
 
-fn hash(rest: &[Word]) -> Option<Command> {
+fn hash(style: Style, rest: &[Word]) -> Option<Command> {
     // `-b` and `-t` say how to read a file, which is not read.
     let options = rest.iter().take_while(|word| matches!(word.bytes.as_slice(), b"-b" | b"-t")).count();
     let operands = operands(&rest[options..])?;
     if operands.is_empty() {
-        return Some(Command::HashInput);
+        return Some(Command::HashInput { style });
     }
     let files: Option<_> =
         operands.iter().map(|word| path(&word.bytes).map(|path| (word.bytes.clone(), path))).collect();
-    files.map(|files| Command::Hash { files })
+    files.map(|files| Command::Hash { style, files })
 }
 
 fn scp(rest: &[Word]) -> Option<Command> {
@@ -216,7 +282,7 @@ impl Terminal {
 pub async fn run(shared: Arc<Shared>, terminal: Terminal, command: Command) {
     let failures = match command {
         Command::Help => {
-            terminal.print(help()).await;
+            terminal.print(help(shared.admission.keeps)).await;
             0
         }
         Command::ShellProbe => {
@@ -235,27 +301,36 @@ pub async fn run(shared: Arc<Shared>, terminal: Terminal, command: Command) {
             }
             failures
         }
-        Command::Hash { files } => {
+        Command::Hash { style, files } => {
             let mut failures = 0;
             for (written, path) in files {
-                let line = operations::digest(&shared, &path).await.map(|(_, hash)| sum_line(&hex(&hash), &written));
-                failures += answer(&terminal, "sha256sum", &written, line).await;
+                let whole = operations::digest(&shared, &path).await;
+                let hash = whole.map(|whole| whole.hash(style.algorithm).map(hex).unwrap_or_default());
+                // A line without a hash and no failure is how rclone takes it that a file has none. Told of a failure it
+                // says that the file was corrupted on its way, and removes what it has just delivered.
+                if hash.as_ref().is_ok_and(String::is_empty) {
+                    let say = format!("{}: {}: {}", style.program(), escaped(&written), NOT_KEPT.say);
+                    terminal.complain(say).await;
+                }
+                let line = hash.map(|hash| sum_line(&hash, &written, style));
+                failures += answer(&terminal, style.program(), &written, line).await;
             }
             failures
         }
         // Both have input of their own, and are begun by their channel.
-        Command::HashInput | Command::Scp { .. } => 1,
+        Command::HashInput { .. } | Command::Scp { .. } => 1,
     };
     terminal.exit(if failures == 0 { 0 } else { FAILED }).await;
 }
 
 /// The end of standard input, for [`Command::HashInput`].
-pub async fn hash_input(terminal: Terminal, empty: bool) {
+pub async fn hash_input(terminal: Terminal, style: Style, empty: bool) {
     if empty {
-        terminal.print(format!("{OF_NOTHING}  -\n").into_bytes()).await;
+        let line = if style.bsd { format!("{}\n", style.of_nothing()) } else { format!("{}  -\n", style.of_nothing()) };
+        terminal.print(line.into_bytes()).await;
         return terminal.exit(0).await;
     }
-    terminal.complain("sha256sum: standard input is not hashed here: name a file".to_owned()).await;
+    terminal.complain(format!("{}: standard input is not hashed here: name a file", style.program())).await;
     terminal.exit(FAILED).await;
 }
 
@@ -279,13 +354,13 @@ async fn answer(terminal: &Terminal, command: &str, subject: &[u8], text: Outcom
 }
 
 /// As coreutils print it: a name that would break the line is escaped, and a backslash before the hash says so.
-fn sum_line(hash: &str, written: &[u8]) -> Vec<u8> {
+fn sum_line(hash: &str, written: &[u8], style: Style) -> Vec<u8> {
     let mut line = Vec::new();
     if written.iter().any(|byte| b"\\\n\r".contains(byte)) {
         line.push(b'\\');
     }
     line.extend_from_slice(hash.as_bytes());
-    line.extend_from_slice(b"  ");
+    line.extend_from_slice(if style.bsd { b" " } else { b"  " });
     for &byte in written {
         match byte {
             b'\\' => line.extend_from_slice(b"\\\\"),
@@ -298,9 +373,9 @@ fn sum_line(hash: &str, written: &[u8]) -> Vec<u8> {
     line
 }
 
-fn help() -> Vec<u8> {
+fn help(keeps: Keeps) -> Vec<u8> {
     let mut text = String::new();
-    for served in SERVED.iter().filter(|served| !served.what.is_empty()) {
+    for served in SERVED.iter().filter(|served| !served.what.is_empty() && served.is_for(keeps)) {
         text.push_str(&format!("{:<38} {}\n", served.usage, served.what));
     }
     text.into_bytes()
@@ -363,8 +438,10 @@ fn status_lines(path: &VirtualPath, status: &DropStatus, user: &str) -> Vec<(&'s
         ("received", status.received.to_string()),
         ("size", status.size.to_string()),
         ("sha256", status.sha256.to_string()),
-        ("expires", status.expires.map_or_else(|| "never".to_owned(), |end| end.to_string())),
     ];
+    lines.extend(status.sums.md5.map(|md5| ("md5", hex(&md5))));
+    lines.extend(status.sums.sha1.map(|sha1| ("sha1", hex(&sha1))));
+    lines.push(("expires", status.expires.map_or_else(|| "never".to_owned(), |end| end.to_string())));
     if let Some(newer) = status.superseded {
         let by = newer.by.map_or_else(String::new, |receipt| format!(" by receipt {receipt}"));
         lines.push(("superseded", format!("{}{by}", newer.at)));
@@ -394,6 +471,9 @@ fn status_lines(path: &VirtualPath, status: &DropStatus, user: &str) -> Vec<(&'s
 mod tests {
     use super::*;
 
+    const NONE: Keeps = Keeps { md5: false, sha1: false };
+    const BOTH: Keeps = Keeps { md5: true, sha1: true };
+
     fn at(text: &str) -> VirtualPath {
         VirtualPath::parse(text.as_bytes()).unwrap()
     }
@@ -410,15 +490,15 @@ mod tests {
             ("receipt --content-sig /a", receipt("/a", Part::Content)),
             ("receipt -- -a", receipt("/-a", Part::Text)),
             ("status /a ~/b", Command::Status { paths: vec![at("/a"), at("/b")] }),
-            ("sha256sum", Command::HashInput),
-            ("rclone hashsum sha256", Command::HashInput),
-            ("sha256sum -b -- a\\'b", Command::Hash { files: vec![(b"a'b".to_vec(), at("/a'b"))] }),
-            ("rclone hashsum sha256 /x", Command::Hash { files: vec![(b"/x".to_vec(), at("/x"))] }),
+            ("sha256sum", Command::HashInput { style: SHA256 }),
+            ("rclone hashsum sha256", Command::HashInput { style: SHA256 }),
+            ("sha256sum -b -- a\\'b", Command::Hash { style: SHA256, files: vec![(b"a'b".to_vec(), at("/a'b"))] }),
+            ("rclone hashsum sha256 /x", Command::Hash { style: SHA256, files: vec![(b"/x".to_vec(), at("/x"))] }),
         ] {
-            assert_eq!(parse(line.as_bytes()), Ok(command), "{line}");
+            assert_eq!(parse(line.as_bytes(), NONE), Ok(command), "{line}");
         }
-        assert!(matches!(parse(b"scp -r -p -d -t /x"), Ok(Command::Scp { .. })));
-        assert!(matches!(parse(b"scp -f /x /y"), Ok(Command::Scp { .. })));
+        assert!(matches!(parse(b"scp -r -p -d -t /x", NONE), Ok(Command::Scp { .. })));
+        assert!(matches!(parse(b"scp -f /x /y", NONE), Ok(Command::Scp { .. })));
     }
 
     #[test]
@@ -437,7 +517,7 @@ mod tests {
             "cat /etc/passwd; id",
             "md5 -r",
         ] {
-            assert_eq!(parse(line.as_bytes()), Err(NoCommand::Unknown), "{line}");
+            assert_eq!(parse(line.as_bytes(), NONE), Err(NoCommand::Unknown), "{line}");
         }
     }
 
@@ -460,19 +540,44 @@ mod tests {
             "sha256sum 'a",
             "help me",
         ] {
-            assert!(matches!(parse(line.as_bytes()), Err(NoCommand::Usage(_))), "{line}");
+            assert!(matches!(parse(line.as_bytes(), NONE), Err(NoCommand::Usage(_))), "{line}");
         }
     }
 
     #[test]
     fn a_name_that_would_break_the_line_is_escaped_as_coreutils_do() {
-        assert_eq!(sum_line("ab", b"/a b"), b"ab  /a b\n");
-        assert_eq!(sum_line("ab", b"/a\n\\b"), b"\\ab  /a\\n\\\\b\n");
+        assert_eq!(sum_line("ab", b"/a b", SHA256), b"ab  /a b\n");
+        assert_eq!(sum_line("ab", b"/a\n\\b", SHA256), b"\\ab  /a\\n\\\\b\n");
+    }
+
+    #[test]
+    fn sums_are_commands_for_those_whose_files_may_have_them() {
+        for (line, style) in [
+            ("md5sum", MD5),
+            ("md5 -r", MD5_BSD),
+            ("rclone md5sum", MD5),
+            ("rclone hashsum md5", MD5),
+            ("rclone hashsum MD5", MD5),
+            ("sha1sum", SHA1),
+            ("sha1 -r", SHA1_BSD),
+            ("rclone sha1sum", SHA1),
+            ("rclone hashsum sha1", SHA1),
+            ("rclone hashsum SHA-1", SHA1),
+        ] {
+            assert_eq!(parse(line.as_bytes(), BOTH), Ok(Command::HashInput { style }), "{line}");
+            let files = vec![(b"/x".to_vec(), at("/x"))];
+            let named = format!("{line} /x");
+            assert_eq!(parse(named.as_bytes(), BOTH), Ok(Command::Hash { style, files }), "{line}");
+            assert_eq!(parse(named.as_bytes(), NONE), Err(NoCommand::Unknown), "{line}");
+        }
+        assert_eq!(sum_line("ab", b"/a b", MD5_BSD), b"ab /a b\n");
     }
 
     #[test]
     fn nothing_has_the_digest_that_clients_know() {
         use sha2::Digest as _;
-        assert_eq!(hex(&sha2::Sha256::digest(b"")), OF_NOTHING);
+        assert_eq!(hex(&sha2::Sha256::digest(b"")), SHA256.of_nothing());
+        assert_eq!(hex(&md5::Md5::digest(b"")), MD5.of_nothing());
+        assert_eq!(hex(&sha1::Sha1::digest(b"")), SHA1.of_nothing());
     }
 }

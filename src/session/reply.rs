@@ -37,13 +37,15 @@ pub const UNSUPPORTED: Refusal = Refusal::new(Status::Unsupported, "this server 
 pub const DAMAGED: Refusal = Refusal::failure("this file is damaged");
 pub const KEEPER_GONE: Refusal = Refusal::failure("the server is stopping");
 pub const EXISTS: Refusal = Refusal::failure("this name is taken");
-pub const TOO_LARGE: Refusal = Refusal::failure("this file is larger than it may be here");
+pub const TOO_LARGE: Refusal = Refusal::failure("the file is larger than this folder takes");
+pub const NO_SPACE_LEFT: Refusal = Refusal::failure("the file is larger than the space left for your files");
 pub const GAP: Refusal = Refusal::failure("bytes are missing before this offset");
 pub const LOST_END: Refusal = Refusal::failure("the end of this upload was lost in a crash: look at its size again");
 pub const BUSY: Refusal = Refusal::failure("this file is being uploaded by another session");
 pub const DRAINING: Refusal = Refusal::failure("the server is stopping: nothing new is opened");
 pub const TOO_MANY_HANDLES: Refusal = Refusal::failure("too many files are open in this session");
 pub const STILL_WRITTEN: Refusal = Refusal::failure("this file is still being written");
+pub const NOT_KEPT: Refusal = Refusal::failure("this digest is not kept of this file");
 pub const IS_FOLDER: Refusal = Refusal::failure("this is a folder");
 pub const SEALED_DIGEST: Refusal = Refusal::new(
     Status::Unsupported,

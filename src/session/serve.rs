@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channel::{Sftp, Shared};
+use super::exec::Style;
 use super::keeper::{Keeper, Order};
 use super::namespace::Tree;
 use super::porch::Porch;
@@ -45,7 +46,7 @@ enum Line {
     Sftp(Arc<Sftp>),
     Scp(Scp),
     /// A command that waits for the end of its input; whether any came.
-    Input(Arc<AtomicBool>),
+    Input(Style, Arc<AtomicBool>),
     /// A command was answered or refused; what still comes is not looked at.
     Done,
 }

@@ -54,6 +54,8 @@ pub fn grant(kind: FolderKind, drop: u8) -> Staged {
         temporary: false,
         waits: false,
         size_max: SIZE_MAX,
+        quota: false,
+        keeps: Default::default(),
         sender: "acme".parse().unwrap(),
         recipients: vec!["lab".parse().unwrap()],
         server: "test".to_owned(),
@@ -116,6 +118,7 @@ impl Site {
                 folder("/shared", FolderKind::Shared),
                 folder("/inbox", FolderKind::Inbox),
             ],
+            keeps: Default::default(),
             handles_max: 64,
             idle_max: Duration::from_secs(60),
         };
@@ -265,6 +268,9 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             Ok(()) => Answer::Done,
             Err(_) => sorry(Status::Failure, "this name is taken"),
         },
+        ToKeeper::Rejected { .. } => {
+            Answer::Sorry { status: crate::ipc::jail::Status::NoSuchFile, say: "no such file or folder".into() }
+        }
         ToKeeper::Receipts { path, after } => {
             let entry = |n: u32| ReceiptEntry {
                 name: format!("{n}.receipt"),
@@ -275,13 +281,13 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             if path.as_bytes().ends_with(b".sig") || path.as_bytes().ends_with(b".receipt") {
                 let name = String::from_utf8(path.name().unwrap().as_bytes().to_vec()).unwrap();
                 let one = ReceiptEntry { name, folder: false, size: 10, at: crate::clock::Time(0) };
-                return Answer::Receipts { page: vec![one], more: false };
+                return Answer::Receipts { page: vec![one], more: false, file: true };
             }
             if path.as_bytes() != b"/receipts" {
                 return sorry(Status::NoSuchFile, "no such folder");
             }
             let from = after.map_or(0, |name| name.split('.').next().unwrap().parse::<u32>().unwrap() + 1);
-            Answer::Receipts { page: (from..(from + 3).min(7)).map(entry).collect(), more: from + 3 < 7 }
+            Answer::Receipts { page: (from..(from + 3).min(7)).map(entry).collect(), more: from + 3 < 7, file: false }
         }
         ToKeeper::Receipt { path } => {
             desk.log.push(format!("receipt {path}"));

@@ -19,15 +19,17 @@ use zeroize::Zeroizing;
 use ahead::Ahead;
 pub use ahead::SessionCount;
 
-use super::reply::{DAMAGED, GAP, Outcome, Refusal, TOO_LARGE};
+use super::reply::{DAMAGED, GAP, NO_SPACE_LEFT, Outcome, Refusal, TOO_LARGE};
 use super::staging::{Part, Staging};
 use crate::clock;
 use crate::ipc::jail::{FolderKind, Staged};
 use crate::names::{Digest, DropId};
 use crate::seal::{
-    CHUNK, FileKey, HEADER_LEN, Head, Journal, JournalKey, Midstate, Mode, RECORD_LEN, Reader, Records, record_offset,
+    CHUNK, FileKey, HEADER_LEN, Head, Journal, JournalKey, Midstate, Mode, RECORD_LEN, Reader, Records, Saved,
+    record_offset,
 };
 use crate::sftp::status::Status;
+use crate::sums::{Keeps, Sums};
 use crate::vpath::VirtualPath;
 
 /// Sealed bytes gathered before they are written: a file of up to 15 records is one write.
@@ -90,6 +92,7 @@ pub struct Upload {
     /// Records below this index have been sealed before, even if a truncation took them away.
     sealed_before: u64,
     closed: Option<(u64, [u8; 32])>,
+    keeps: Keeps,
     opened_at: u64,
     begun: Instant,
     /// Whether there is a journal, how much of the file it stands for, and how much came since it was last renewed.
@@ -110,6 +113,8 @@ pub struct Upload {
 struct Grant {
     journal_key: JournalKey,
     size_max: u64,
+    /// What a byte more is told.
+    too_large: Refusal,
     sender: String,
     recipients: Vec<String>,
     server: String,
@@ -129,6 +134,7 @@ pub struct Finished {
     pub part: Part,
     pub size: u64,
     pub sha256: Digest,
+    pub sums: Sums,
     pub file_key: [u8; 32],
     pub opened_at: u64,
 }
@@ -162,12 +168,16 @@ impl Upload {
         upload.opened_at = journal.opened_at;
         upload.mtime = journal.mtime;
         upload.resumed = true;
-        let load = |(records, state): &(u64, Vec<u8>)| Some((*records, Midstate::load(state, records * CHUNK_U64)?));
+        // SHA-256 alone: where other sums are kept too, there is no anchor, and they are made anew from the beginning.
+        let load = |(records, state): &(u64, Vec<u8>)| {
+            let saved = Saved { sha256: state.clone(), hashed: records * CHUNK_U64, ..Saved::default() };
+            Some((*records, Midstate::load(&saved, staged.keeps)?))
+        };
         upload.anchors.extend(journal.anchor.as_ref().and_then(load).filter(|(records, _)| *records <= upload.full));
         let intact = upload.verify_from(journal.durable)?;
         if upload.full == journal.records && intact {
             upload.tail.extend_from_slice(&journal.tail);
-            upload.digest = Midstate::load(&journal.sha256, journal.hashed);
+            upload.digest = Midstate::load(&journal.midstate, upload.keeps);
             if upload.digest.as_ref().is_some_and(|digest| digest.hashed() != upload.contiguous()) {
                 upload.digest = None;
             }
@@ -199,6 +209,7 @@ impl Upload {
             grant: Grant {
                 journal_key: JournalKey::from_bytes(staged.journal_key.0),
                 size_max: staged.size_max.min(crate::seal::SIZE_MAX),
+                too_large: if staged.quota { NO_SPACE_LEFT } else { TOO_LARGE },
                 sender: staged.sender.to_string(),
                 recipients: staged.recipients.iter().map(ToString::to_string).collect(),
                 server: staged.server.clone(),
@@ -214,8 +225,9 @@ impl Upload {
             header_in_buffer: false,
             tail: Zeroizing::new(Vec::with_capacity(CHUNK)),
             base: None,
-            digest: Some(Midstate::new()),
-            at_record: Some(Midstate::new()),
+            digest: Some(Midstate::keeping(staged.keeps)),
+            keeps: staged.keeps,
+            at_record: Some(Midstate::keeping(staged.keeps)),
             anchors: Vec::new(),
             generations: BTreeMap::new(),
             sealed_before: 0,
@@ -259,14 +271,16 @@ impl Upload {
         self.closed.is_some()
     }
 
-    /// Size and SHA-256, of one that was closed under a temp name.
-    pub fn closed(&self) -> Option<(u64, [u8; 32])> {
-        self.closed
+    /// Size, SHA-256 and sums, of one that was closed under a temp name.
+    pub fn closed(&self) -> Option<(u64, [u8; 32], Sums)> {
+        let (size, sha256) = self.closed?;
+        let digest = self.digest.as_ref().filter(|digest| digest.hashed() == size);
+        Some((size, sha256, digest.map(|digest| digest.clone().finish().1).unwrap_or_default()))
     }
 
     /// Whether a file of this size may be sent; known before its first byte from a client that says its size.
     pub fn takes(&self, size: u64) -> Outcome<()> {
-        if size > self.grant.size_max { Err(TOO_LARGE) } else { Ok(()) }
+        if size > self.grant.size_max { Err(self.grant.too_large.clone()) } else { Ok(()) }
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -299,7 +313,7 @@ impl Upload {
     /// The digest of the records and the tail there are, made from the last moment of which it is known, if that is near.
     /// `None`: all is hashed again at the end.
     fn hash_from_anchor(&mut self) -> Outcome<Option<Midstate>> {
-        let (known, mut digest) = self.anchors.last().cloned().unwrap_or_else(|| (0, Midstate::new()));
+        let (known, mut digest) = self.anchors.last().cloned().unwrap_or_else(|| (0, Midstate::keeping(self.keeps)));
         if (self.full - known) * CHUNK_U64 > ANCHOR_FAR {
             return Ok(None);
         }
@@ -327,5 +341,5 @@ impl Upload {
 
 /// Failing to find room is not the client's fault, and is told apart for the log.
 pub fn is_refusal(refusal: &Refusal) -> bool {
-    *refusal == TOO_LARGE || *refusal == GAP || refusal.status == Status::PermissionDenied
+    *refusal == TOO_LARGE || *refusal == NO_SPACE_LEFT || *refusal == GAP || refusal.status == Status::PermissionDenied
 }

@@ -14,7 +14,7 @@ pub const ANNOUNCED: &[(&str, &str)] = &[
     ("home-directory", "1"),
     ("users-groups-by-id@openssh.com", "1"),
     // The draft announces the algorithms; WinSCP looks for the name alone.
-    ("check-file", "sha256"),
+    ("check-file", "sha256,md5,sha1"),
 ];
 
 /// An EXTENDED request, its fields read.

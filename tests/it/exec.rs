@@ -184,7 +184,7 @@ with sftp.open('/shared/a.dcm') as f:
     assert f.check('sha256', 100, 1000).hex() == '{part}'
     msg = ask('check-file-handle', f.handle, 'sha256', int64(0), int64(0), 0)
     assert (msg.get_text(), msg.get_remainder().hex()) == ('sha256', '{whole}')
-    for wrong in [('md5', 0, 0, 0), ('sha256', 0, 0, 16), ('sha256', 200001, 0, 0)]:
+    for wrong in [('md5,sha1,crc32', 0, 0, 0), ('sha256', 0, 0, 16), ('sha256', 200001, 0, 0)]:
         try:
             f.check(*wrong)
             raise SystemExit('answered: %r' % (wrong,))

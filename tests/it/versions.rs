@@ -466,7 +466,9 @@ fn a_duplicate_uses_up_nothing() {
     site.partner().put(&local, "/radiology/c.dcm");
     site.partner().sftp(format!("put {} /radiology/d.dcm", local.display())).fails();
     assert_eq!(site.status()["drops"], 3);
-    assert_eq!(site.partner().list("/receipts/radiology").len(), 3 * 6);
+    let mut told = site.partner().list("/receipts/radiology");
+    told.retain(|name| !name.ends_with(".rejected"));
+    assert_eq!(told.len(), 3 * 6);
     // What was removed by its sender and came again is its sender's again, and ends with the rest.
     site.partner().sftp(format!("rm {PATH}")).ok();
     change_policy(&site, "files = 3", "files = 4");

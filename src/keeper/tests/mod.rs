@@ -215,6 +215,7 @@ impl Staging {
             drop: self.drop,
             size: self.size,
             sha256: Digest(self.sha256),
+            sums: Default::default(),
             file_key: Key(self.key),
             mtime: None,
             opened_at: clock::now(),

@@ -139,7 +139,8 @@ async fn who_comes_back_takes_the_note_away_and_nobody_else_can() {
     place.close(&staging).await.unwrap();
     let stranger = place.client("radiology");
     let (at, drop) = (path("/lab/a.dcm"), staging.drop);
-    commit::discard(place.keeper(), &stranger, &at, drop, 0, false, Abandon::Removed).await.unwrap();
+    let ended = commit::Ended { drop, bytes: 0, keep: false, why: Abandon::Removed, say: None };
+    commit::discard(place.keeper(), &stranger, &at, ended).await.unwrap();
     assert!(describe::status(place.keeper(), &stranger, &at).await.is_err());
     assert_eq!(place.names("partner", ".commit").len(), 1, "another user's word changes nothing");
 

@@ -17,7 +17,7 @@ use crate::keeper::desk::{Client, Fault, Refusal};
 use crate::keeper::expiry::drop_of;
 use crate::keeper::recovery::remove_upload;
 use crate::keeper::state::STAGING;
-use crate::keeper::{Keeper, blocking, commit, crash};
+use crate::keeper::{Keeper, blocking, commit, crash, takeover};
 use crate::ledger::Kind;
 use crate::names::Digest;
 use crate::policy::Policy;
@@ -130,11 +130,14 @@ async fn deliver_one(keeper: &Arc<Keeper>, waits: &Waits, now: Time) -> Result<(
     };
     let (_, client) = notes::parts(&waits.user, waits.drop, &note)?;
     let part = file.try_clone()?;
+    // A file that says nothing of itself is refused below, like every other that is not what it was.
+    let sums = takeover::inspect(&file, waits.drop, &note.file_key).map(|trailer| trailer.sums).unwrap_or_default();
     let request = Commit {
         path: waits.path.clone(),
         drop: waits.drop,
         size: note.size,
         sha256: Digest(note.sha256),
+        sums,
         file_key: Key(*note.file_key.expose()),
         mtime: note.mtime,
         opened_at: Time(note.opened_at),

@@ -1,6 +1,7 @@
 //! `/receipts` as clients walk it.
 
 use super::*;
+use crate::ledger::Rejection;
 
 #[test]
 fn receipts_mirror_the_paths_they_were_sent_to_and_pages_go_on_anywhere() {
@@ -13,6 +14,11 @@ fn receipts_mirror_the_paths_they_were_sent_to_and_pages_go_on_anywhere() {
         ledger.commit(upload(record)).unwrap();
     }
     let acme = user("acme");
+    for place in ["/r/b.dcm", "/r/only.exe", "/refused/x"] {
+        let (user, path, text) = (acme.clone(), path(place), "why".to_owned());
+        let writes = vec![Write::Rejected(Rejection { user, path, at: noon(), text })];
+        ledger.commit(Batch { writes, ..Batch::default() }).unwrap();
+    }
     let all = |limit: usize| {
         let (mut names, mut after) = (Vec::new(), None::<String>);
         loop {
@@ -30,11 +36,14 @@ fn receipts_mirror_the_paths_they_were_sent_to_and_pages_go_on_anywhere() {
         }
     };
     let mut expected = Vec::new();
-    for name in ["a\\\\b", "b.dcm", "sub.dcm", "sub", "ä\\x01"] {
+    for name in ["a\\\\b", "b.dcm", "only.exe", "sub.dcm", "sub", "ä\\x01"] {
         if name == "sub" {
             expected.push(name.to_owned());
+        } else if name == "only.exe" {
+            expected.push("only.exe.rejected".to_owned());
         } else {
             expected.extend([".receipt", ".receipt.sig", ".content.sig"].map(|suffix| format!("{name}{suffix}")));
+            expected.extend((name == "b.dcm").then(|| "b.dcm.rejected".to_owned()));
         }
     }
     for limit in [1, 2, 3, 4, 100] {
@@ -43,7 +52,7 @@ fn receipts_mirror_the_paths_they_were_sent_to_and_pages_go_on_anywhere() {
     let root = ledger.receipts_under(&acme, &VirtualPath::root(), None, 9).unwrap().unwrap();
     assert_eq!(
         root.entries.iter().map(|e| (e.name.as_str(), e.folder)).collect::<Vec<_>>(),
-        [("other", true), ("r", true)]
+        [("other", true), ("r", true), ("refused", true)]
     );
     assert_eq!(ledger.receipts_under(&acme, &path("/none"), None, 9).unwrap(), None);
     assert_eq!(ledger.receipts_under(&user("b"), &VirtualPath::root(), None, 9).unwrap(), Some(Default::default()));

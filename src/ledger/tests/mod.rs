@@ -6,6 +6,7 @@ mod keygen;
 mod listing;
 mod lives;
 mod months;
+mod rejections;
 mod tamper;
 mod versions;
 
@@ -83,6 +84,7 @@ pub fn drop_number(n: u8) -> DropRecord {
         deliveries: vec![Delivery::new(user("radiology"), path(&format!("/inbox/acme/{n}.dcm")), 0)],
         size: u64::from(n),
         sha256: Digest(Sha256::digest(content(n)).into()),
+        sums: Default::default(),
         mtime: None,
         received: noon(),
         expires: Some(noon().plus(DAY * u32::from(n))),

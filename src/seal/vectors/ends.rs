@@ -191,6 +191,19 @@ pub(super) fn bad_ends(suite: &mut Suite) {
         }),
     );
     suite.rebuilt(
+        "trailer-sum-short",
+        "damaged",
+        "an MD5 of 15 bytes",
+        20,
+        fields(|fields, trailer| {
+            fields.put(1, &trailer.name);
+            fields.put(5, &trailer.sha256);
+            fields.put_u64(6, 0);
+            fields.put_u64(7, 0);
+            fields.put(10, &[0; 15]);
+        }),
+    );
+    suite.rebuilt(
         "trailer-generation-zero",
         "damaged",
         "a listed generation of 0",

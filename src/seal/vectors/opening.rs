@@ -1,9 +1,12 @@
 //! The vectors that open, and those whose fault is in head or envelope: where a reader stops before the body.
 
+use sha2::Digest;
+
 use super::ends::trailer_fields;
 use super::{Script, Suite, made};
 use crate::names::DropId;
 use crate::seal::*;
+use crate::sums::Sums;
 
 pub(super) fn good(suite: &mut Suite) {
     for (name, kem, size, about) in [
@@ -73,6 +76,13 @@ pub(super) fn good(suite: &mut Suite) {
             made.seal_trailer();
         },
     );
+    suite.rebuilt("ok-sums", "ok", "with MD5 and SHA-1 in the trailer", 20, |made| {
+        made.trailer.sums = Sums {
+            md5: Some(md5::Md5::digest(&made.plain).into()),
+            sha1: Some(sha1::Sha1::digest(&made.plain).into()),
+        };
+        made.seal_trailer();
+    });
     let mut made = made("ok-shred-wrapped", Kem::P256, 20);
     let bucket = ShredKey::draw(&mut made.entropy).unwrap();
     let wrapped = made.envelope().shred_wrap_with(&mut made.entropy, &made.head, 498_697, &bucket).unwrap();

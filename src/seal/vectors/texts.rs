@@ -3,12 +3,13 @@
 use super::{Script, Suite, journal};
 use crate::names::{DropId, hex};
 use crate::seal::*;
+use crate::sums::Keeps;
 
 pub(super) fn journals(suite: &mut Suite) {
     let mut entropy = Script::new("journal");
     let drop = DropId([0xd0; 16]);
     let key = JournalKey::draw(&mut entropy).unwrap();
-    let bytes = journal(&mut entropy).seal_with(&mut entropy, drop, &key).unwrap();
+    let bytes = journal(&mut entropy, Keeps::default()).seal_with(&mut entropy, drop, &key).unwrap();
     let mut add = |name, expect: &str, about: &str, id: DropId, bytes: Vec<u8>| {
         let mut header = vec![("kind", "journal".into()), ("expect", expect.into()), ("about", about.into())];
         header.push(("journal-key", hex(key.expose())));
@@ -26,6 +27,9 @@ pub(super) fn journals(suite: &mut Suite) {
     add("journal-changed", "damaged", "a bit of ciphertext", drop, changed(40, 1));
     add("journal-magic", "not-sealed", "another magic", drop, changed(0, 1));
     add("journal-version", "version", "version 3", drop, changed(7, 2));
+    let mut entropy = Script::new("ok-journal-sums");
+    let kept = journal(&mut entropy, Keeps { md5: true, sha1: true }).seal_with(&mut entropy, drop, &key).unwrap();
+    add("ok-journal-sums", "ok", "with the midstates of MD5 and SHA-1", drop, kept);
 }
 pub(super) fn notes(suite: &mut Suite) {
     let mut entropy = Script::new("waiting");
@@ -44,7 +48,7 @@ pub(super) fn notes(suite: &mut Suite) {
         session: 7,
     };
     let bytes = note.seal_with(&mut entropy, drop, &key).unwrap();
-    let as_journal = journal(&mut entropy).seal_with(&mut entropy, drop, &key).unwrap();
+    let as_journal = journal(&mut entropy, Keeps::default()).seal_with(&mut entropy, drop, &key).unwrap();
     let mut add = |name, expect: &str, about: &str, id: DropId, bytes: Vec<u8>| {
         let mut header = vec![("kind", "waiting".into()), ("expect", expect.into()), ("about", about.into())];
         header.push(("journal-key", hex(key.expose())));

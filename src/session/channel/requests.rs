@@ -190,7 +190,7 @@ impl Sftp {
                     return Err(NO_LINKS);
                 }
                 Extended::CheckFileName { path: name, check } => {
-                    Operation::CheckFile { path: path(name)?, query: Query::new(&check)? }
+                    Operation::CheckFile { path: path(name)?, query: Query::new(&check, self.shared.admission.keeps)? }
                 }
                 Extended::CheckFileHandle { handle, check } => {
                     let path = match &state.slot(number(handle)?)?.file {
@@ -199,7 +199,7 @@ impl Sftp {
                         Open::Upload(_) => return Err(STILL_WRITTEN),
                         _ => return Err(BAD_HANDLE),
                     };
-                    Operation::CheckFile { path, query: Query::new(&check)? }
+                    Operation::CheckFile { path, query: Query::new(&check, self.shared.admission.keeps)? }
                 }
                 Extended::Other { .. } => return Err(UNSUPPORTED),
             },

@@ -63,7 +63,7 @@ pub async fn set_times(shared: &Shared, path: VirtualPath, atime: u32, mtime: u3
                 Ok(size) if parks => shared.keeper.tell(ToKeeper::Park { path, drop, size }),
                 Ok(bytes) => {
                     let why = Abandon::Disconnected;
-                    shared.keeper.tell(ToKeeper::Discard { path, drop, bytes, keep: true, why });
+                    shared.keeper.tell(ToKeeper::Discard { path, drop, bytes, keep: true, why, say: None });
                 }
                 Err(refusal) => tracing::warn!(%path, say = %refusal.say, "a time could not be noted"),
             }
@@ -91,7 +91,8 @@ pub(super) async fn remove(sftp: &Arc<Sftp>, path: VirtualPath) -> Outcome<()> {
         let (drop, bytes) = (part.head().map(|head| head.drop_id()), tree.staging.size(&disk).unwrap_or(0));
         tree.staging.remove(part)?;
         if let Some(drop) = drop {
-            let request = ToKeeper::Discard { path: disk.clone(), drop, bytes, keep: false, why: Abandon::Removed };
+            let request =
+                ToKeeper::Discard { path: disk.clone(), drop, bytes, keep: false, why: Abandon::Removed, say: None };
             shared.keeper.done(request).await?;
         }
         // To its client there was one file: the older version that a waiting one hid goes with it.
@@ -147,7 +148,10 @@ async fn rename_waiting(
         tree.staging.remove(old)?;
         if let Some(drop) = drop {
             let why = Abandon::Removed;
-            shared.keeper.done(ToKeeper::Discard { path: to.clone(), drop, bytes: 0, keep: false, why }).await?;
+            shared
+                .keeper
+                .done(ToKeeper::Discard { path: to.clone(), drop, bytes: 0, keep: false, why, say: None })
+                .await?;
         }
     }
     Ok(tree.staging.rename(&mut part, &to)?)
@@ -162,7 +166,7 @@ async fn rename_staged(shared: &Shared, part: Part, from: VirtualPath, to: Virtu
         let (drop, bytes) = (upload.drop, upload.len());
         drop_upload(upload);
         let why = Abandon::Disconnected;
-        shared.keeper.done(ToKeeper::Discard { path: from, drop, bytes, keep: true, why }).await?;
+        shared.keeper.done(ToKeeper::Discard { path: from, drop, bytes, keep: true, why, say: None }).await?;
         return Err(Refusal::failure("this upload is not complete"));
     }
     // What an upload to the new name left behind gives way.
@@ -171,7 +175,10 @@ async fn rename_staged(shared: &Shared, part: Part, from: VirtualPath, to: Virtu
         tree.staging.remove(old)?;
         if let Some(drop) = drop {
             let why = Abandon::Removed;
-            shared.keeper.done(ToKeeper::Discard { path: to.clone(), drop, bytes: 0, keep: false, why }).await?;
+            shared
+                .keeper
+                .done(ToKeeper::Discard { path: to.clone(), drop, bytes: 0, keep: false, why, say: None })
+                .await?;
         }
     }
     if upload.temporary {

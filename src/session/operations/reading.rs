@@ -70,7 +70,7 @@ pub fn ended(keeper: &Keeper, download: &Download) {
 pub async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
     if let Place::Receipts(below) = shared.tree.place(&path) {
         // The first page says whether there is such a folder; the root of receipts always is.
-        if !below.is_root() && receipt_file(&receipts_page(&shared.keeper, &path, None).await?.0).is_some() {
+        if !below.is_root() && receipts_page(&shared.keeper, &path, None).await?.2 {
             return Err(Refusal::failure("this is not a folder"));
         }
         return Ok(Open::Receipts(Box::new(ReceiptFolder { path, after: None, done: false })));
@@ -100,22 +100,15 @@ fn plain(below: &VirtualPath) -> Outcome<VirtualPath> {
     VirtualPath::parse(&bytes).map_err(|_| NO_SUCH_FILE)
 }
 
+/// Entries, whether there are more, and whether the path is a file's, whose entry it is.
 pub async fn receipts_page(
     keeper: &Keeper,
     path: &VirtualPath,
     after: Option<String>,
-) -> Outcome<(Vec<ReceiptEntry>, bool)> {
+) -> Outcome<(Vec<ReceiptEntry>, bool, bool)> {
     match keeper.ask(ToKeeper::Receipts { path: path.clone(), after }).await? {
-        Answer::Receipts { page, more } => Ok((page, more)),
+        Answer::Receipts { page, more, file } => Ok((page, more, file)),
         _ => Err(KEEPER_GONE),
-    }
-}
-
-/// What the keeper answers when the path is that of a receipt.
-fn receipt_file(page: &[ReceiptEntry]) -> Option<&ReceiptEntry> {
-    match page {
-        [entry] if !entry.folder => Some(entry),
-        _ => None,
     }
 }
 
@@ -130,6 +123,13 @@ enum ReceiptPart {
 /// The bytes of a file below `/receipts`, and when it was given.
 pub async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, u64)> {
     let bytes = below.as_bytes();
+    if let Some(of) = bytes.strip_suffix(b".rejected") {
+        let path = plain(&VirtualPath::parse(of)?)?;
+        return match keeper.ask(ToKeeper::Rejected { path }).await? {
+            Answer::Rejected { text, at } => Ok((text.into_bytes(), at.unix_seconds())),
+            _ => Err(KEEPER_GONE),
+        };
+    }
     let part = [
         (&b".receipt"[..], ReceiptPart::Text),
         (b".receipt.sig", ReceiptPart::Signature),
@@ -164,7 +164,7 @@ pub(super) async fn read_receipts(sftp: &Arc<Sftp>, id: u32, handle: u32, out: &
 async fn next_receipts(sftp: &Arc<Sftp>, id: u32, folder: &mut ReceiptFolder, out: &mut Vec<u8>) -> Outcome<()> {
     let tree = &sftp.shared.tree;
     if !folder.done {
-        let (page, more) = receipts_page(&sftp.shared.keeper, &folder.path, folder.after.take()).await?;
+        let (page, more, _) = receipts_page(&sftp.shared.keeper, &folder.path, folder.after.take()).await?;
         folder.done = !more || page.is_empty();
         folder.after =
             page.last().map(|entry| if entry.folder { format!("{}/", entry.name) } else { entry.name.clone() });
@@ -192,8 +192,8 @@ pub(super) async fn stat(sftp: &Arc<Sftp>, path: &VirtualPath) -> Outcome<Attrs>
     if below.is_root() {
         return Ok(tree.folder_attrs(None));
     }
-    let (page, _) = receipts_page(&sftp.shared.keeper, path, None).await?;
-    Ok(match receipt_file(&page) {
+    let (page, _, file) = receipts_page(&sftp.shared.keeper, path, None).await?;
+    Ok(match page.first().filter(|_| file) {
         Some(entry) => tree.text_attrs(u64::from(entry.size), entry.at.unix_seconds()),
         None => tree.folder_attrs(None),
     })

@@ -80,7 +80,8 @@ pub async fn open_upload(
     if let Some((part, drop)) = old {
         tree.staging.remove(part)?;
         if let Some(drop) = drop {
-            let request = ToKeeper::Discard { path: path.clone(), drop, bytes: 0, keep: false, why: Abandon::Removed };
+            let request =
+                ToKeeper::Discard { path: path.clone(), drop, bytes: 0, keep: false, why: Abandon::Removed, say: None };
             keeper.done(request).await?;
         }
     }
@@ -104,7 +105,7 @@ pub async fn open_upload(
         (Err(refusal), _) => Err(refusal),
     };
     if begun.is_err() {
-        keeper.tell(ToKeeper::Discard { path, drop, bytes: 0, keep: false, why: Abandon::Failed });
+        keeper.tell(ToKeeper::Discard { path, drop, bytes: 0, keep: false, why: Abandon::Failed, say: None });
     }
     begun
 }
@@ -171,13 +172,14 @@ async fn commit(
     finished: Finished,
     journal: Option<Vec<u8>>,
 ) -> Outcome<()> {
-    let Finished { part, size, sha256, file_key, opened_at } = finished;
+    let Finished { part, size, sha256, sums, file_key, opened_at } = finished;
     let file_key = Key(file_key);
     let request = Commit {
         path: path.clone(),
         drop,
         size,
         sha256,
+        sums,
         file_key,
         mtime,
         opened_at: Time(opened_at),
@@ -191,7 +193,7 @@ async fn commit(
             let Err(e) = shared.tree.staging.put_by(part, &path, size, &journal.unwrap_or_default()) else {
                 return Ok(());
             };
-            let request = ToKeeper::Discard { path, drop, bytes: size, keep: false, why: Abandon::Failed };
+            let request = ToKeeper::Discard { path, drop, bytes: size, keep: false, why: Abandon::Failed, say: None };
             shared.keeper.done(request).await?;
             Err(e.into())
         }
@@ -200,7 +202,7 @@ async fn commit(
         Err(refusal) if refusal == KEEPER_GONE => Err(refusal),
         Err(refusal) => {
             let _ = shared.tree.staging.remove(part);
-            let request = ToKeeper::Discard { path, drop, bytes: size, keep: false, why: Abandon::Refused };
+            let request = ToKeeper::Discard { path, drop, bytes: size, keep: false, why: Abandon::Refused, say: None };
             shared.keeper.tell(request);
             Err(refusal)
         }
@@ -214,7 +216,8 @@ pub async fn throw_away(shared: &Shared, upload: Upload, refusal: &Refusal) {
     if let Err(refusal) = upload.remove(&shared.tree.staging) {
         tracing::warn!(%path, say = %refusal.say, "staged files could not be removed");
     }
-    let _ = shared.keeper.done(ToKeeper::Discard { path, drop, bytes, keep: false, why }).await;
+    let say = (why == Abandon::Refused).then(|| refusal.say.to_string());
+    let _ = shared.keeper.done(ToKeeper::Discard { path, drop, bytes, keep: false, why, say }).await;
 }
 
 /// An upload that ended without CLOSE, or was cut by its client: kept for resuming, never delivered.
@@ -228,7 +231,7 @@ pub async fn abandon(shared: &Shared, mut upload: Upload, why: Abandon) {
         Ok(()) => {
             let (path, drop, bytes) = (upload.path.clone(), upload.drop, upload.len());
             drop_upload(upload);
-            let _ = shared.keeper.done(ToKeeper::Discard { path, drop, bytes, keep: true, why }).await;
+            let _ = shared.keeper.done(ToKeeper::Discard { path, drop, bytes, keep: true, why, say: None }).await;
         }
         Err(refusal) => throw_away(shared, upload, &refusal).await,
     }

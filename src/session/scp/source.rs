@@ -224,9 +224,10 @@ impl Source {
 
     async fn is_folder(&self, path: &VirtualPath) -> Outcome<bool> {
         if let Place::Receipts(below) = self.shared.tree.place(path) {
-            // A receipt ends in one of three ways; anything else there is a folder or nothing, which opening tells.
+            // A receipt ends in one of three ways, a notice in one; anything else there is a folder or nothing, which opening tells.
             let bytes = below.as_bytes();
-            return Ok(!bytes.ends_with(b".receipt") && !bytes.ends_with(b".sig"));
+            let ends = [&b".receipt"[..], b".sig", b".rejected"];
+            return Ok(!ends.iter().any(|end| bytes.ends_with(end)));
         }
         self.shared.tree.stat(path).map(|attrs| is_folder(&attrs))
     }
@@ -320,7 +321,7 @@ impl Source {
             Open::Receipts(receipts) => {
                 if walk.page.is_empty() && !receipts.done {
                     let after = receipts.after.take();
-                    let (page, more) = operations::receipts_page(&self.shared.keeper, &receipts.path, after).await?;
+                    let (page, more, _) = operations::receipts_page(&self.shared.keeper, &receipts.path, after).await?;
                     receipts.done = !more || page.is_empty();
                     receipts.after = page
                         .last()

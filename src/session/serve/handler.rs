@@ -152,7 +152,7 @@ impl Handler for Connection {
             return self.no_request("a second command on a channel", id, session);
         }
         let shown = || crate::names::escaped(command).chars().take(200).collect::<String>();
-        let parsed = match exec::parse(command) {
+        let parsed = match exec::parse(command, self.serving()?.shared.admission.keeps) {
             Err(NoCommand::Unknown) => {
                 return self.no_command(format!("the command {}", shown()), id, session, NO_COMMAND);
             }
@@ -164,7 +164,7 @@ impl Handler for Connection {
         session.channel_success(id)?;
         let line = match parsed {
             Ok(Command::Scp { options, paths }) => Line::Scp(Scp::begin(shared, terminal, options, paths)),
-            Ok(Command::HashInput) => Line::Input(Arc::default()),
+            Ok(Command::HashInput { style }) => Line::Input(style, Arc::default()),
             Ok(command) => {
                 tokio::spawn(exec::run(shared, terminal, command));
                 Line::Done
@@ -196,7 +196,7 @@ impl Handler for Connection {
                 scp.feed(data);
                 return Ok(());
             }
-            Some(Line::Input(any)) => {
+            Some(Line::Input(_, any)) => {
                 any.store(true, Ordering::Relaxed);
                 return Ok(());
             }
@@ -234,10 +234,10 @@ impl Handler for Connection {
             }
             // It ends its channel itself, when it has done what came before.
             Some(Line::Scp(scp)) => scp.eof(),
-            Some(Line::Input(any)) => {
+            Some(Line::Input(style, any)) => {
                 serving.lines().insert(id, Line::Done);
                 let terminal = Terminal { ssh: session.handle(), id };
-                tokio::spawn(exec::hash_input(terminal, !any.load(Ordering::Relaxed)));
+                tokio::spawn(exec::hash_input(terminal, style, !any.load(Ordering::Relaxed)));
             }
             Some(Line::Idle) => drop(serving.lines().insert(id, Line::Done)),
             Some(Line::Done) | None => {}

@@ -9,6 +9,7 @@ use crate::names::{Digest, FileName};
 use crate::seal::{Journal, Midstate, Trailer, record_offset, rehash};
 use crate::session::reply::{DAMAGED, Outcome, Refusal};
 use crate::session::staging::Staging;
+use crate::sums::Sums;
 
 impl Upload {
     pub(super) fn flush(&mut self) -> Outcome<()> {
@@ -95,20 +96,19 @@ impl Upload {
             file_key: self.key.clone(),
             records,
             tail: tail.to_vec(),
-            sha256: digest.map(Midstate::save).unwrap_or_default(),
-            hashed: digest.map_or(0, Midstate::hashed),
+            midstate: digest.map(Midstate::save).unwrap_or_default(),
             gens: self.generations.range(..=records).map(|(index, generation)| (*index, *generation)).collect(),
             closed: self.closed,
             mtime: self.mtime,
             opened_at: self.opened_at,
             updated_at: clock::now().0,
             durable,
-            anchor: anchor.map(|(records, digest)| (*records, digest.save())),
+            anchor: anchor.map(|(records, digest)| (*records, digest.save().sha256)),
         };
         let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
-        let Journal { mut tail, mut sha256, anchor, .. } = journal;
+        let Journal { mut tail, mut midstate, anchor, .. } = journal;
         tail.zeroize();
-        sha256.zeroize();
+        midstate.zeroize();
         anchor.map(|(_, sha256)| sha256).zeroize();
         Ok(sealed)
     }
@@ -116,8 +116,8 @@ impl Upload {
     /// The journal of the whole upload, for one that is finished and then waits ([`Staging::put_by`]). It may not be in
     /// place before the keeper knows of the wait: STAT would show a whole file that nobody is going to deliver.
     pub fn closed_journal(&mut self) -> Outcome<Vec<u8>> {
-        let closed = self.complete()?;
-        self.closed = Some(closed);
+        let (size, sha256, _) = self.complete()?;
+        self.closed = Some((size, sha256));
         self.sealed_journal(self.full, &self.tail, self.digest.as_ref())
     }
 
@@ -137,51 +137,54 @@ impl Upload {
     /// For a temp name: the digest is made and everything is durable, but the file stays unfinished until it is
     /// renamed.
     pub fn park(&mut self, staging: &Staging) -> Outcome<u64> {
-        let (size, sha256) = self.complete()?;
+        let (size, sha256, _) = self.complete()?;
         self.closed = Some((size, sha256));
         self.journal(staging, true)?;
         Ok(size)
     }
 
     /// Everything there is has come; the digest of it.
-    fn complete(&mut self) -> Outcome<(u64, [u8; 32])> {
+    fn complete(&mut self) -> Outcome<(u64, [u8; 32], Sums)> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
         self.fill_gaps()?;
         self.fill_to(self.len())?;
-        if let Some((size, sha256)) = self.closed
+        if let Some((size, sha256, sums)) = self.closed()
             && size == self.contiguous()
+            && sums.have(self.keeps)
         {
-            return Ok((size, sha256));
+            return Ok((size, sha256, sums));
         }
         if self.digest.is_none() {
             self.flush()?;
             let generations: Vec<_> =
                 self.generations.iter().map(|(index, generation)| (*index, *generation)).collect();
-            self.digest = Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &self.tail)?);
+            self.digest =
+                Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &self.tail, self.keeps)?);
         }
         let digest = self.digest.clone().ok_or(DAMAGED)?;
         if digest.hashed() != self.contiguous() {
             return Err(DAMAGED);
         }
-        Ok((self.contiguous(), digest.finish()))
+        let (sha256, sums) = digest.finish();
+        Ok((self.contiguous(), sha256, sums))
     }
 
     /// Writes the final record, the trailer and the footer. From here on the file can pass as complete, so nothing but
     /// a commit or its removal may follow.
     pub fn finish(mut self, name: Option<FileName>) -> Result<Finished, (Box<Self>, Refusal)> {
         match self.end(name) {
-            Ok((size, sha256)) => {
+            Ok((size, sha256, sums)) => {
                 let (file_key, opened_at) = (*self.key.expose(), self.opened_at);
-                Ok(Finished { part: self.part, size, sha256: Digest(sha256), file_key, opened_at })
+                Ok(Finished { part: self.part, size, sha256: Digest(sha256), sums, file_key, opened_at })
             }
             Err(refusal) => Err((Box::new(self), refusal)),
         }
     }
 
-    fn end(&mut self, name: Option<FileName>) -> Outcome<(u64, [u8; 32])> {
-        let (size, sha256) = self.complete()?;
+    fn end(&mut self, name: Option<FileName>) -> Outcome<(u64, [u8; 32], Sums)> {
+        let (size, sha256, sums) = self.complete()?;
         let generation = self.next_generation(self.full)?;
         let tail = std::mem::take(&mut self.tail);
         self.records.seal(self.full, generation, true, &tail, &mut self.buffer)?;
@@ -196,12 +199,13 @@ impl Upload {
             sealed_at: clock::now().0,
             server: std::mem::take(&mut self.grant.server),
             gens: self.generations.range(..=self.full).map(|(index, generation)| (*index, *generation)).collect(),
+            sums,
         };
         self.buffer.extend_from_slice(&trailer.seal(&self.head, &self.key)?);
         let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
         self.part.write_all_at(&self.buffer, offset)?;
         self.part.set_len(offset + self.buffer.len() as u64)?;
         self.part.close_writer();
-        Ok((size, sha256))
+        Ok((size, sha256, sums))
     }
 }

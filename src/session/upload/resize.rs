@@ -6,7 +6,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{CHUNK_U64, Upload};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{GENERATIONS_MAX, Midstate, record_offset};
-use crate::session::reply::{Outcome, Refusal, TOO_LARGE};
+use crate::session::reply::{Outcome, Refusal};
 use crate::session::staging::Staging;
 
 impl Upload {
@@ -16,7 +16,7 @@ impl Upload {
             return Err(fault.clone());
         }
         if size > self.grant.size_max {
-            return Err(TOO_LARGE);
+            return Err(self.grant.too_large.clone());
         }
         let delivered = self.kind != FolderKind::Shared;
         let cut_habit = self.habits.cuts_when_interrupted && (self.habits.truncated || self.habits.appends);
@@ -88,7 +88,7 @@ impl Upload {
         }
         // A drop that was cut is going to be continued to its end, which would be read back whole otherwise.
         self.digest = match (size, self.kind) {
-            (0, _) => Some(Midstate::new()),
+            (0, _) => Some(Midstate::keeping(self.keeps)),
             (_, FolderKind::Shared) => None,
             _ => self.hash_from_anchor()?,
         };

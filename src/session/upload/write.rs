@@ -7,7 +7,7 @@ use super::ahead::AHEAD_MAX;
 use super::{CHUNK_U64, Upload, WRITE_BUFFER};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{CHUNK, GENERATIONS_MAX, HEADER_LEN, RECORD_LEN, SealError, record_offset};
-use crate::session::reply::{DAMAGED, GAP, Outcome, Refusal, TOO_LARGE};
+use crate::session::reply::{DAMAGED, GAP, Outcome, Refusal};
 use crate::session::staging::Staging;
 
 impl Upload {
@@ -25,12 +25,12 @@ impl Upload {
 
     fn place(&mut self, staging: &Staging, offset: u64, data: &[u8]) -> Outcome<()> {
         let offset = self.meant(offset);
-        let end = offset.checked_add(data.len() as u64).ok_or(TOO_LARGE)?;
+        let end = offset.checked_add(data.len() as u64).ok_or_else(|| self.grant.too_large.clone())?;
         if data.is_empty() {
             return Ok(());
         }
         if end > self.grant.size_max {
-            return Err(TOO_LARGE);
+            return Err(self.grant.too_large.clone());
         }
         // Sent again from the beginning, and not the same file: what an earlier try left is of no use.
         if self.resumed && self.own_prefix == 0 && offset == 0 && !self.matches(data)? {
