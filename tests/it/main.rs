@@ -21,6 +21,7 @@ mod limits;
 mod mistakes;
 mod names;
 mod places;
+mod reader;
 mod receipts;
 mod refusals;
 mod scp;
