@@ -1,6 +1,7 @@
 //! What sealdrop promises, tried from outside with the clients people use. One binary; each module is one area of
 //! promises, each test one promise. `site`, `user` and `run` make the tests read as sentences.
 
+mod browser;
 mod run;
 mod site;
 mod user;
@@ -20,6 +21,7 @@ mod jail;
 mod limits;
 mod mistakes;
 mod names;
+mod opening;
 mod places;
 mod reader;
 mod receipts;
