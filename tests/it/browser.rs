@@ -29,7 +29,7 @@ impl Browser {
         Self::start(page, script, true)
     }
 
-    /// Requests are not kept: a browser that watches them does not come to the end of blobs of half a gigabyte.
+    /// Requests are not kept: that slows large files.
     pub fn unwatched(page: &Path, script: &str) -> Self {
         Self::start(page, script, false)
     }
@@ -41,7 +41,6 @@ impl Browser {
         let mut child = Command::new("sh")
             .args(["-c", &line, "sh"])
             .arg(home.path().join("profile"))
-            .env("HOME", home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
