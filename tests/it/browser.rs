@@ -29,7 +29,7 @@ impl Browser {
         Self::start(page, script, true)
     }
 
-    /// Requests are not kept: that slows large files.
+    /// The same, for large files: no event is kept of what it reads.
     pub fn unwatched(page: &Path, script: &str) -> Self {
         Self::start(page, script, false)
     }

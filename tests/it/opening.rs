@@ -235,7 +235,7 @@ const PICKER: &str = "window.taken = 0; window.ended = '';
         write: async bytes => { taken += bytes.length }, close: async () => { ended = 'closed' },
         abort: async () => { ended = 'aborted' } }) })";
 
-/// 64 MiB, or what SEALDROP_TEST_PAGE says, in bytes: 1 GiB takes half a minute.
+/// 64 MiB, or what SEALDROP_TEST_PAGE says, in bytes: 1 GiB takes a minute.
 #[test]
 fn a_large_file_is_streamed_to_where_it_is_saved_and_closed_only_when_it_was_good() {
     if !have("chromium") {
