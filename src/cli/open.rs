@@ -1,75 +1,167 @@
 //! `sealdrop open`: opens a sealed file with an identity, without a server. To a file, it appears only when all of it was
 //! verified; to a pipe, every byte that goes out was authenticated in its place first, after the file's length and
-//! trailer, and the exit code says whether the whole was good.
+//! trailer, and the exit code says whether the whole was good. A range is authenticated record by record, and no more
+//! records are read than it touches.
+
+mod page;
+mod range;
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use zeroize::Zeroizing;
 
+use range::ByteRange;
+
 use super::failure::Failure;
 use super::output::{Output, cannot_read, cannot_write, progress, same_file};
 use crate::clock::Time;
 use crate::names::{Digest, escaped, hex};
 use crate::seal::{
-    Envelope, FileKey, HEAD_LEN, HEADER_LEN, Head, Identity, ReadAt, ReadError, Reader, SealError, Trailer,
+    CHUNK, Envelope, FileKey, HEAD_LEN, HEADER_LEN, Head, Identity, ReadAt, ReadError, Reader, SealError, Trailer,
 };
 
-/// Open a sealed file with an identity
+/// Open sealed files with an identity
 #[derive(clap::Args)]
 pub struct Open {
     /// The identity file; give it more than once to try several
-    #[arg(short, long = "identity", value_name = "FILE", required = true)]
+    #[arg(short, long = "identity", value_name = "FILE", required_unless_present = "page")]
     identities: Vec<PathBuf>,
-    /// Where the opened file goes, `-` for standard output, which is also where it goes without it
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the opened file goes: a file, a folder (under its name without `.sealed`), or `-` for standard output, which
+    /// is also where it goes without this
+    #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Replace the output if it exists
     #[arg(long)]
     force: bool,
-    /// The sealed file; `-` reads standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Only these bytes, counted from 0, the last among them: `0-499`, `500-` to the end, `-500` the last 500
+    #[arg(long, value_name = "FIRST-LAST", allow_hyphen_values = true)]
+    range: Option<ByteRange>,
+    /// Write a page that opens sealed files in a browser, offline, to standard output
+    #[arg(long, exclusive = true)]
+    page: bool,
+    /// The sealed files; `-` reads standard input. Several need a folder as output
+    #[arg(value_name = "FILE", required_unless_present = "page")]
+    files: Vec<PathBuf>,
 }
 
 impl Open {
     pub fn run(self, out: &mut dyn Write, json: bool, terminal: bool) -> Result<(), Failure> {
+        if self.page {
+            let written = out.write_all(page::PAGE.as_bytes()).and_then(|()| out.flush());
+            return written.map_err(|error| cannot_write(Path::new(STDOUT), &error));
+        }
         let mut identities = Vec::new();
         for path in &self.identities {
             identities.append(&mut read_identities(path)?);
         }
-        let target = self.output.filter(|path| path != Path::new("-"));
-        if target.is_none() && terminal {
-            return Err(Failure::new("the opened file is not written to a terminal")
-                .hint("name a file with -o FILE, or pipe the output on"));
+        let work = Work { identities, force: self.force, range: self.range, json };
+        // Before the work: what cannot go where it is meant to.
+        let targets = self.targets(terminal)?;
+        let mut failures = Vec::new();
+        for (file, target) in self.files.iter().zip(&targets) {
+            failures.extend(work.open(file, target.as_deref(), out).err());
         }
-        // Before the work: a name that is taken.
-        let output = match &target {
-            Some(path) if same_file(&self.file, path) => {
+        match failures.len() {
+            0 => Ok(()),
+            1 if self.files.len() == 1 => Err(failures.remove(0)),
+            count => {
+                let each: String = failures.iter().map(|failure| format!("\n  {failure}")).collect();
+                Err(Failure::new(format_args!("{count} of {} files were not opened:{each}", self.files.len()))
+                    .hint("the others are there, whole; open one of these alone to see what to try"))
+            }
+        }
+    }
+
+    /// Where each file goes; `None` is standard output.
+    fn targets(&self, terminal: bool) -> Result<Vec<Option<PathBuf>>, Failure> {
+        let several = self.files.len() > 1;
+        if several && self.range.is_some() {
+            return Err(Failure::new("a range is of one file").hint("name one sealed file with --range"));
+        }
+        let Some(output) = self.output.as_deref().filter(|path| *path != Path::new("-")) else {
+            if several {
+                return Err(Failure::new("several files do not go to one output").hint("name a folder with -o FOLDER"));
+            }
+            if terminal {
+                return Err(Failure::new("the opened file is not written to a terminal")
+                    .hint("name a file with -o FILE, or pipe the output on"));
+            }
+            return Ok(vec![None]);
+        };
+        let folder = output.is_dir();
+        if several && !folder {
+            return Err(Failure::new(format_args!("{} is not a folder", output.display()))
+                .hint("several files need a folder that is there: make it first"));
+        }
+        let mut targets: Vec<Option<PathBuf>> = Vec::new();
+        for file in &self.files {
+            let target = if folder { output.join(opened_name(file)?) } else { output.to_owned() };
+            if same_file(file, &target) {
                 return Err(Failure::new("the output is the sealed file itself").hint("choose another name with -o"));
             }
-            Some(path) => Some((Output::create(path, 0o600, self.force)?, path.as_path())),
+            if targets.iter().flatten().any(|other| *other == target) {
+                return Err(Failure::new(format_args!("two of the files would become {}", target.display()))
+                    .hint("open one of them alone, with -o FILE"));
+            }
+            targets.push(Some(target));
+        }
+        Ok(targets)
+    }
+}
+
+/// What a file that could not be named is called in errors.
+const STDOUT: &str = "standard output";
+
+/// The sealed file's own name without `.sealed`. The name in its trailer is a stranger's, and no path for us.
+fn opened_name(file: &Path) -> Result<PathBuf, Failure> {
+    match (file.extension(), file.file_stem()) {
+        (Some(extension), Some(stem)) if extension == "sealed" => Ok(stem.into()),
+        _ => Err(Failure::new(format_args!("{}: no name to open it under", file.display()))
+            .hint("files that go to a folder end in .sealed; name the output of others with -o FILE")),
+    }
+}
+
+/// What is the same for every file that one command opens.
+struct Work {
+    identities: Vec<Identity>,
+    force: bool,
+    range: Option<ByteRange>,
+    json: bool,
+}
+
+impl Work {
+    fn open(&self, path: &Path, target: Option<&Path>, out: &mut dyn Write) -> Result<(), Failure> {
+        // A name that is taken is told before the work.
+        let output = match target {
+            Some(target) => Some((Output::create(target, 0o600, self.force)?, target)),
             None => None,
         };
-        let (file, length) = sealed_input(&self.file)?;
-        let failed = |error| explain(&self.file, error, None);
+        let (file, length) = sealed_input(path)?;
+        let failed = |error| explain(path, error, None);
         let (head, envelope) = read_header(&file, length).map_err(failed)?;
-        let key = unwrap(&head, &envelope, &identities)
-            .map_err(|error| explain(&self.file, error.into(), Some((&envelope, &identities))))?;
+        let key = unwrap(&head, &envelope, &self.identities)
+            .map_err(|error| explain(path, error.into(), Some((&envelope, &self.identities))))?;
         let mut reader = Reader::open(file, length, &key).map_err(failed)?;
-        let bar = progress(Some(reader.size()), json);
-        let Some((mut output, path)) = output else {
-            let copied = copy(&mut reader, out, &bar).and_then(|()| out.flush().map_err(CopyError::Write));
-            return copied.map_err(|error| error.failure(&self.file, Path::new("standard output")));
+        let range = self
+            .range
+            .map(|range| range.of(reader.size()))
+            .transpose()
+            .map_err(|failure| Failure { message: format!("{}: {}", path.display(), failure.message), ..failure })?;
+        let bar = progress(Some(range.as_ref().map_or(reader.size(), |range| range.end - range.start)), self.json);
+        let Some((mut output, target)) = output else {
+            let copied = copy(&mut reader, range, out, &bar).and_then(|()| out.flush().map_err(CopyError::Write));
+            return copied.map_err(|error| error.failure(path, Path::new(STDOUT)));
         };
-        copy(&mut reader, &mut output, &bar).map_err(|error| error.failure(&self.file, path))?;
+        copy(&mut reader, range.clone(), &mut output, &bar).map_err(|error| error.failure(path, target))?;
         output.commit()?;
         bar.finish_and_clear();
-        tell(out, json, path, &head, reader.trailer())
-            .map_err(|error| cannot_write(Path::new("standard output"), &error))
+        tell(out, self.json, target, &head, reader.trailer(), range)
+            .map_err(|error| cannot_write(Path::new(STDOUT), &error))
     }
 }
 
@@ -161,16 +253,39 @@ impl CopyError {
     }
 }
 
-fn copy(reader: &mut Reader<Disk>, out: &mut dyn Write, bar: &ProgressBar) -> Result<(), CopyError> {
-    reader.stream(|chunk| {
-        bar.inc(chunk.len() as u64);
-        out.write_all(chunk).map_err(CopyError::Write)
-    })
+fn copy(
+    reader: &mut Reader<Disk>,
+    range: Option<Range<u64>>,
+    out: &mut dyn Write,
+    bar: &ProgressBar,
+) -> Result<(), CopyError> {
+    let mut each = |bytes: &[u8]| {
+        bar.inc(bytes.len() as u64);
+        out.write_all(bytes).map_err(CopyError::Write)
+    };
+    let Some(range) = range else { return reader.stream(each) };
+    let chunk_len = CHUNK as u64;
+    for index in range.start / chunk_len..range.end.div_ceil(chunk_len) {
+        let begins = index * chunk_len;
+        let chunk = reader.chunk(index)?;
+        let from = range.start.saturating_sub(begins) as usize;
+        let to = chunk.len().min((range.end - begins) as usize);
+        each(chunk.get(from..to).unwrap_or_default())?;
+    }
+    Ok(())
 }
 
-fn tell(out: &mut dyn Write, json: bool, path: &Path, head: &Head, trailer: &Trailer) -> io::Result<()> {
+fn tell(
+    out: &mut dyn Write,
+    json: bool,
+    path: &Path,
+    head: &Head,
+    trailer: &Trailer,
+    range: Option<Range<u64>>,
+) -> io::Result<()> {
+    let range = range.map(|range| format!("{}-{}", range.start, range.end - 1));
     if json {
-        let told = serde_json::json!({
+        let mut told = serde_json::json!({
             "output": path.to_string_lossy(),
             "drop": head.drop_id().to_string(),
             "name": escaped(&trailer.name),
@@ -181,6 +296,9 @@ fn tell(out: &mut dyn Write, json: bool, path: &Path, head: &Head, trailer: &Tra
             "recipients": trailer.recipients,
             "sealed_at": Time(trailer.sealed_at).rfc3339(),
         });
+        if let Some(range) = range {
+            told["range"] = range.into();
+        }
         return writeln!(out, "{told}");
     }
     // Names come from whoever sealed the file: they are shown escaped, and never used as a path.
@@ -191,6 +309,14 @@ fn tell(out: &mut dyn Write, json: bool, path: &Path, head: &Head, trailer: &Tra
         }
     }
     let sealed = Time(trailer.sealed_at).rfc3339();
+    if let Some(range) = range {
+        return writeln!(
+            out,
+            "{}: bytes {range} of {}, each verified{from}, sealed {sealed}",
+            path.display(),
+            trailer.size
+        );
+    }
     writeln!(out, "{}: {} bytes, verified{from}, sealed {sealed}", path.display(), trailer.size)?;
     writeln!(out, "sha256 {}", Digest(trailer.sha256))
 }
@@ -263,9 +389,26 @@ mod tests {
 
         fn open_with(&self, id: &str, output: Option<&str>, force: bool) -> Result<Vec<u8>, Failure> {
             let output = output.map(|name| self.path(name));
-            let command = Open { identities: vec![self.path(id)], output, force, file: self.sealed.clone() };
+            let command = Open { output, force, ..self.command(id) };
             let mut out = Vec::new();
             command.run(&mut out, false, false).map(|()| out)
+        }
+
+        fn command(&self, id: &str) -> Open {
+            Open {
+                identities: vec![self.path(id)],
+                output: None,
+                force: false,
+                range: None,
+                page: false,
+                files: vec![self.sealed.clone()],
+            }
+        }
+
+        fn range(&self, range: &str) -> Result<Vec<u8>, Failure> {
+            let mut out = Vec::new();
+            let range = Some(range.parse().map_err(Failure::new)?);
+            Open { range, ..self.command("id") }.run(&mut out, false, false).map(|()| out)
         }
 
         /// Opens to a file and to a pipe; both must fail alike, and the folder stay as it was.
@@ -372,9 +515,65 @@ mod tests {
     #[test]
     fn plaintext_is_not_poured_into_a_terminal() {
         let site = site(10);
-        let command = Open { identities: vec![site.path("id")], output: None, force: false, file: site.sealed.clone() };
+        let command = site.command("id");
         let mut out = Vec::new();
         assert!(command.run(&mut out, false, true).unwrap_err().hint.unwrap().contains("-o"));
         assert!(out.is_empty());
+    }
+    #[test]
+    fn a_range_gives_its_bytes_and_reads_no_other_record() {
+        let site = site(200_000);
+        for (text, from, to) in [
+            ("0-0", 0, 1),
+            ("0-65535", 0, 65_536),
+            ("65535-65536", 65_535, 65_537),
+            ("70000-", 70_000, 200_000),
+            ("-500", 199_500, 200_000),
+            ("-999999999", 0, 200_000),
+            ("199999-18446744073709551615", 199_999, 200_000),
+        ] {
+            assert!(site.range(text).unwrap() == site.plain[from..to], "{text}");
+        }
+        // The second of four records: what does not touch it does not mind.
+        site.rewrite(|bytes| bytes[8192 + 65568 + 20] ^= 1);
+        assert!(site.range("0-65535").is_ok() && site.range("131072-").is_ok());
+        assert!(site.range("65536-65536").unwrap_err().message.contains("damaged"));
+        assert!(site.range("200000-").unwrap_err().hint.unwrap().contains("200000 bytes"));
+        let output = Some(site.path("part"));
+        let range = Some("0-9".parse().unwrap());
+        let mut said = Vec::new();
+        Open { output, range, ..site.command("id") }.run(&mut said, false, false).unwrap();
+        assert!(String::from_utf8(said).unwrap().contains("bytes 0-9 of 200000, each verified"));
+        assert!(fs::read(site.path("part")).unwrap() == site.plain[..10]);
+    }
+
+    #[test]
+    fn several_files_open_into_a_folder_and_one_that_fails_does_not_stop_the_others() {
+        let site = site(10);
+        fs::create_dir(site.path("opened")).unwrap();
+        let damaged = site.path("damaged.sealed");
+        let mut bytes = fs::read(&site.sealed).unwrap();
+        bytes[8192 + 20] ^= 1;
+        fs::write(&damaged, bytes).unwrap();
+        fs::copy(&site.sealed, site.path("second.sealed")).unwrap();
+        let files = vec![site.sealed.clone(), damaged.clone(), site.path("second.sealed")];
+        let to_folder =
+            |files: &[PathBuf]| Open { output: Some(site.path("opened")), files: files.to_vec(), ..site.command("id") };
+        let failure = to_folder(&files).run(&mut Vec::new(), false, false).unwrap_err();
+        assert!(failure.message.starts_with("1 of 3 files") && failure.message.contains("damaged.sealed: the file is"));
+        for name in ["scan", "second"] {
+            assert!(fs::read(site.path("opened").join(name)).unwrap() == site.plain);
+        }
+        assert_eq!(fs::read_dir(site.path("opened")).unwrap().count(), 2);
+
+        let refused = |command: Open| command.run(&mut Vec::new(), false, false).unwrap_err();
+        assert!(refused(Open { files: files.clone(), ..site.command("id") }).hint.unwrap().contains("-o FOLDER"));
+        assert!(
+            refused(Open { output: Some(site.path("id")), files: files.clone(), ..site.command("id") })
+                .message
+                .contains("not a folder")
+        );
+        assert!(refused(to_folder(&[site.sealed.clone(), site.sealed.clone()])).message.contains("two of the files"));
+        assert!(refused(to_folder(&[site.path("scan")])).hint.unwrap().contains(".sealed"));
     }
 }

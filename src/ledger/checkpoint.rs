@@ -44,7 +44,7 @@ fn note_key_id(name: &str, key: &[u8; 32]) -> [u8; 4] {
     [hash[0], hash[1], hash[2], hash[3]]
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut buffer = vec![0; bytes.len().div_ceil(3) * 4];
     let encoded = Base64Writer::new(&mut buffer).and_then(|mut writer| {
         writer.write(bytes)?;

@@ -1,6 +1,7 @@
 //! What sealdrop promises, tried from outside with the clients people use. One binary; each module is one area of
 //! promises, each test one promise. `site`, `user` and `run` make the tests read as sentences.
 
+mod browser;
 mod reference;
 mod run;
 mod site;
@@ -26,10 +27,12 @@ mod many;
 mod matrix;
 mod mistakes;
 mod names;
+mod opening;
 mod places;
 mod power;
 mod quotas;
 mod random;
+mod reader;
 mod receipts;
 mod refusals;
 mod rejected;

@@ -234,6 +234,10 @@ impl Site {
         self.place.dir().join("daemon.log")
     }
 
+    pub fn is_running(&self) -> bool {
+        self.daemon.is_some()
+    }
+
     pub fn keeper(&self) -> u32 {
         self.daemon.as_ref().expect("a running daemon").pid()
     }

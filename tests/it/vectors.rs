@@ -22,13 +22,14 @@ impl ReadAt for Bytes {
     }
 }
 
-struct Vector {
-    name: String,
-    header: BTreeMap<String, String>,
-    bytes: Vec<u8>,
+#[derive(Clone)]
+pub struct Vector {
+    pub name: String,
+    pub header: BTreeMap<String, String>,
+    pub bytes: Vec<u8>,
 }
 
-fn vectors() -> Vec<Vector> {
+pub fn vectors() -> Vec<Vector> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let mut out = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -49,7 +50,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 impl Vector {
-    fn get(&self, key: &str) -> &str {
+    pub fn get(&self, key: &str) -> &str {
         self.header.get(key).unwrap_or_else(|| panic!("{}: no `{key}`", self.name))
     }
 
@@ -68,7 +69,8 @@ impl Vector {
         Ok(plain)
     }
 
-    fn word(&self) -> &'static str {
+    /// What this crate says of it.
+    pub fn word(&self) -> &'static str {
         match self.get("kind") {
             "sealed" => match self.open() {
                 Ok(plain) => {
