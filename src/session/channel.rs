@@ -311,7 +311,7 @@ impl State {
         if let Some(upload) = self.uploading(path)
             && (upload.kind == FolderKind::Shared || !tree.exists(path))
         {
-            return Ok(tree.upload_attrs(upload.len(), upload.mtime));
+            return Ok(tree.upload_attrs(upload.shown_len(), upload.mtime));
         }
         tree.stat(path)
     }

@@ -104,6 +104,8 @@ pub struct Upload {
     /// How far this handle alone has written from the beginning without a gap.
     own_prefix: u64,
     resumed: bool,
+    /// How much there was when it was continued, one byte more than its client was told.
+    continued_at: Option<u64>,
     habits: Habits,
     interrupted: bool,
     fault: Option<Refusal>,
@@ -191,6 +193,7 @@ impl Upload {
         // What the killed session wrote may not have been.
         upload.part.sync()?;
         upload.has_journal = true;
+        upload.continued_at = Some(upload.contiguous()).filter(|_| upload.closed.is_none());
         upload.journaled = upload.contiguous();
         upload.synced = upload.contiguous();
         Ok(upload)
@@ -240,6 +243,7 @@ impl Upload {
             synced: 0,
             own_prefix: 0,
             resumed: false,
+            continued_at: None,
             habits,
             interrupted: false,
             fault: None,
@@ -264,6 +268,24 @@ impl Upload {
             Some(end) if self.kind == FolderKind::Shared => known.max(end),
             _ => known,
         }
+    }
+
+    /// What STAT answers, once the connection is gone, of an upload of which there are `length` bytes: one less, unless it
+    /// was closed. Who lost the connection before its CLOSE, and then found as many bytes as its file has, would take it
+    /// for arrived, and nobody would ever deliver it.
+    fn stated(&self, length: u64) -> u64 {
+        if self.closed.is_some() { length } else { length.saturating_sub(1) }
+    }
+
+    /// The size that the client is told through this handle: what it was told before, until it goes on.
+    pub fn shown_len(&self) -> u64 {
+        let len = self.len();
+        if self.continued_at == Some(len) { self.stated(len) } else { len }
+    }
+
+    /// Whether STAT has said this of it, as it is now.
+    pub fn is_stated_as(&self, size: u64) -> bool {
+        self.stated(self.len()) == size
     }
 
     /// It was closed under a temp name, and not written since.

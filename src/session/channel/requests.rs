@@ -62,7 +62,7 @@ impl Sftp {
             Request::FStat { handle } => {
                 let tree = &self.shared.tree;
                 let attrs = match &state.slot(number(handle)?)?.file {
-                    Open::Upload(upload) => tree.upload_attrs(upload.len(), upload.mtime),
+                    Open::Upload(upload) => tree.upload_attrs(upload.shown_len(), upload.mtime),
                     Open::Download(download) => tree.download_attrs(download.size, download.mtime),
                     Open::Text(text, at) => tree.text_attrs(text.len() as u64, *at),
                     Open::Folder(_) | Open::Receipts(_) | Open::Away => tree.folder_attrs(None),

@@ -56,7 +56,7 @@ pub async fn open_upload(
                 // A keeper that no longer knows the upload, or a journal that does not open: begin anew.
                 if let Ok(staged) = stage(keeper, &path, from, false).await {
                     match Upload::resume(path.clone(), part, &tree.staging, &staged, habits) {
-                        Ok(upload) if Some(upload.len()) == stated => return Ok(upload),
+                        Ok(upload) if stated.is_some_and(|size| upload.is_stated_as(size)) => return Ok(upload),
                         Ok(mut upload) => {
                             // A power cut took what the journal counts. From here on STAT says what is left.
                             tracing::warn!(%path, left = upload.len(), "a staged upload has lost its end");

@@ -138,7 +138,7 @@ fn take_up(staging: &Staging, appends: bool) -> (Upload, usize) {
         let part = staging.open(&at).unwrap().unwrap();
         let habits = Habits { appends, ..Habits::default() };
         let mut upload = Upload::resume(at.clone(), part, staging, &staged, habits).unwrap();
-        if upload.len() == said {
+        if upload.is_stated_as(said) {
             return (upload, said as usize);
         }
         upload.sync(staging).unwrap();

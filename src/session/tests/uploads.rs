@@ -78,13 +78,40 @@ fn a_lost_connection_never_delivers_and_the_next_one_continues() {
         first.sftp.end().await;
         assert!(!site.dir.path().join("drop/a").exists());
         assert!(site.log().contains(&"discard /drop/a 200000 keep=true Disconnected".to_owned()));
-        assert_eq!(second.size("/drop/a").await, Ok(200_000));
+        assert_eq!(second.size("/drop/a").await, Ok(199_999), "the last byte is not shown before CLOSE");
         let handle = second.open("/drop/a", WRITE | CREAT | APPEND).await.unwrap();
-        assert_eq!(second.write(&handle, 200_000, &data[200_000..350_000]).await, 0);
+        assert_eq!(second.write(&handle, 199_999, &data[199_999..350_000]).await, 0);
         assert_eq!(second.write(&handle, 350_000, &data[350_000..]).await, 0);
         assert_eq!(second.close(&handle).await.0, 0);
         assert_eq!(site.content("drop/a"), data);
         assert_eq!(site.staged_files(), 0);
+    });
+}
+
+/// A client takes a file of its size for arrived: `reput` refuses it, `put -c` has nothing to do.
+#[test]
+fn a_connection_lost_before_close_shows_less_than_the_file_and_the_rest_delivers_it() {
+    on_runtime(|| async {
+        for (n, size) in [1, 65_536, 65_537, 200_000].into_iter().enumerate() {
+            for flags in [WRITE | CREAT, WRITE | CREAT | APPEND] {
+                let site = Site::new();
+                let (data, name) = (pattern(n as u64, size), "/drop/a");
+                for _ in 0..2 {
+                    let mut lost = site.client();
+                    let handle = lost.open(name, flags).await.unwrap();
+                    let from = lost.size(name).await.map_or(0, |size| size as usize);
+                    let from = from.min(size - 1);
+                    lost.write(&handle, from as u64, &data[from..]).await;
+                    lost.sftp.end().await;
+                    assert_eq!(site.client().size(name).await, Ok(size as u64 - 1));
+                }
+                let mut client = site.client();
+                let handle = client.open(name, flags).await.unwrap();
+                assert_eq!(client.write(&handle, size as u64 - 1, &data[size - 1..]).await, 0);
+                assert_eq!(client.close(&handle).await.0, 0);
+                assert!(site.content("drop/a") == data, "{size} {flags}");
+            }
+        }
     });
 }
 
@@ -149,7 +176,7 @@ fn an_interrupted_openssh_put_is_kept_and_not_delivered() {
         assert_eq!(client.close(&handle).await.0, 0);
         assert!(!site.dir.path().join("drop/a").exists());
         assert!(site.log().contains(&"discard /drop/a 1000 keep=true Interrupted".to_owned()));
-        assert_eq!(client.size("/drop/a").await, Ok(1000));
+        assert_eq!(client.size("/drop/a").await, Ok(999));
     });
 }
 
@@ -262,7 +289,7 @@ fn a_temp_name_that_was_cut_off_cannot_be_renamed_into_a_delivery() {
         };
         assert_eq!(client.ask(18, rename).await, (4, "this upload is not complete".to_owned()));
         assert!(!site.dir.path().join("drop/a").exists());
-        assert_eq!(client.size("/drop/a.filepart").await, Ok(4));
+        assert_eq!(client.size("/drop/a.filepart").await, Ok(3));
     });
 }
 

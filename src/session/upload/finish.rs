@@ -79,7 +79,7 @@ impl Upload {
     ) -> Outcome<()> {
         let length = records * CHUNK_U64 + tail.len() as u64;
         let sealed = self.sealed_journal(records, tail, digest)?;
-        staging.write_journal(&self.part, length, &sealed, durable)?;
+        staging.write_journal(&self.part, self.stated(length), &sealed, durable)?;
         self.has_journal = true;
         self.journaled = length;
         if durable {

@@ -24,11 +24,12 @@ impl Upload {
     }
 
     fn place(&mut self, staging: &Staging, offset: u64, data: &[u8]) -> Outcome<()> {
-        let offset = self.meant(offset);
+        let offset = self.meant(offset, data)?;
         let end = offset.checked_add(data.len() as u64).ok_or_else(|| self.grant.too_large.clone())?;
         if data.is_empty() {
             return Ok(());
         }
+        self.continued_at = None;
         if end > self.grant.size_max {
             return Err(self.grant.too_large.clone());
         }
@@ -63,9 +64,21 @@ impl Upload {
 
     /// Where a write is meant to go. A handle opened with APPEND has no say in it: asyncssh counts from 0 on one, and what is
     /// there would be lost. Beyond the end it is as given, so that a gap shows; OpenSSH's `reput` gives the end itself.
-    fn meant(&self, offset: u64) -> u64 {
+    /// What continues an upload begins where STAT said that it ends, unless it does not fit: who never asked knows better.
+    fn meant(&mut self, offset: u64, data: &[u8]) -> Outcome<u64> {
+        if !self.habits.appends {
+            return Ok(offset);
+        }
         let end = self.contiguous().max(self.base.as_ref().map_or(0, |(_, limit)| *limit));
-        if self.habits.appends { offset.max(end) } else { offset }
+        let stated = self.continued_at.filter(|at| *at == end && offset < end).and_then(|at| at.checked_sub(1));
+        if let (Some(stated), Some(first)) = (stated, data.first()) {
+            let mut last = Zeroizing::new(Vec::new());
+            self.read(stated, 1, &mut last)?;
+            if offset == stated || last.first() == Some(first) {
+                return Ok(stated);
+            }
+        }
+        Ok(offset.max(end))
     }
 
     /// Whether the beginning of what is staged is the beginning of `data`, or the other way round.
