@@ -17,7 +17,7 @@ pub fn now() -> Time {
 }
 
 impl Time {
-    pub fn from_unix_seconds(seconds: u64) -> Self {
+    pub const fn from_unix_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 

@@ -222,9 +222,45 @@ impl fmt::Display for SessionId {
     }
 }
 
+impl FromStr for SessionId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        from_hex::<8>(text).map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+}
+
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a person is to the keeper. One person may be several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs the server: accounts, sessions, sweeps, backups.
+    Admin,
+    /// Reads what happened, and changes nothing.
+    Auditor,
+    /// Answers for keys, and so for what destroys content or gives it out.
+    Custodian,
+}
+
+impl Role {
+    pub const ALL: [Self; 3] = [Self::Admin, Self::Auditor, Self::Custodian];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Auditor => "auditor",
+            Self::Custodian => "custodian",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

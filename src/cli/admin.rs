@@ -2,6 +2,7 @@
 //! What may be asked is `ipc::admin`; who asks, the keeper knows from the kernel.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl Daemon {
             Some(path) => path.clone(),
             None => {
                 config::load_settings(&self.config)
-                    .map_err(|problems| super::config_failure(&self.config, &problems))?
+                    .map_err(|problems| Ending::unreachable(super::config_failure(&self.config, &problems)))?
                     .admin
             }
         };
@@ -59,10 +60,15 @@ pub fn connect(path: &Path) -> Result<Keeper, Ending> {
 impl Keeper {
     /// One question. The keeper's refusals come back as failures with its words.
     pub fn ask(&mut self, question: &ToKeeper) -> Result<ToCommand, Ending> {
+        self.ask_for_file(question).map(|(answer, _)| answer)
+    }
+
+    /// The same, with the descriptor that may come with the answer.
+    pub fn ask_for_file(&mut self, question: &ToKeeper) -> Result<(ToCommand, Option<OwnedFd>), Ending> {
         self.socket.send(question, &[]).map_err(|e| gone(&e))?;
         match self.socket.recv::<ToCommand>() {
             Ok(Some((ToCommand::Sorry { say, hint }, _))) => Err(Failure { message: say, hint }.into()),
-            Ok(Some((answer, _))) => Ok(answer),
+            Ok(Some((answer, mut descriptors))) => Ok((answer, descriptors.pop())),
             Ok(None) => Err(gone(&"it closed the connection")),
             Err(e) => Err(gone(&e)),
         }
@@ -92,8 +98,35 @@ pub fn unexpected(answer: &ToCommand) -> Ending {
         ToCommand::Drops { .. } => "drops",
         ToCommand::Receipts { .. } => "receipts",
         ToCommand::Receipt { .. } => "a receipt",
+        ToCommand::DropStatus { .. } => "what became of a drop",
+        ToCommand::Evidence { .. } | ToCommand::EvidenceFile { .. } | ToCommand::EvidenceEvents { .. } => "evidence",
+        ToCommand::Proof { .. } => "a proof",
+        ToCommand::FirstEvent { .. } => "the number of an event",
         ToCommand::Audit { .. } => "audit events",
+        ToCommand::Log { .. } => "the log",
+        ToCommand::Beginning { .. } => "where the log begins",
+        ToCommand::Checkpoint { .. } => "a checkpoint",
+        ToCommand::Checkpoints { .. } => "checkpoints",
+        ToCommand::LogPaper { .. } => "a paper",
+        ToCommand::Names { .. } => "hidden names",
+        ToCommand::NamesKey { .. } => "a key of names",
+        ToCommand::LogReceipt { .. } => "a receipt of the log",
+        ToCommand::Hashes { .. } => "the hashes of a proof",
+        ToCommand::Backup { .. } => "a backup",
         ToCommand::Sweep { .. } => "a sweep",
+        ToCommand::Ordered { .. } => "an order",
+        ToCommand::BreakGlass { .. } => "break-glass requests",
+        ToCommand::SealedFile { .. } => "a sealed file",
+        ToCommand::Certificate { .. } => "a certificate",
+        ToCommand::Policy { .. } => "a policy",
+        ToCommand::Lives { .. } => "what became of drops",
+        ToCommand::PoliciesInForce { .. } => "policies that were in force",
+        ToCommand::Sessions { .. } => "sessions",
+        ToCommand::Kicked { .. } => "a kick",
+        ToCommand::Rotation(_) => "a rotation",
+        ToCommand::Alarms { .. } => "alarms",
+        ToCommand::Notices { .. } => "notices",
+        ToCommand::Overview(_) => "an overview",
         ToCommand::Done { .. } => "done",
         ToCommand::Sorry { .. } => "sorry",
     };
@@ -108,9 +141,8 @@ fn unreachable(path: &Path, e: &io::Error) -> Ending {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => failure.hint(
             "start it with `sealdrop serve` or `systemctl start sealdrop`, or say where it is with --config or --admin",
         ),
-        io::ErrorKind::PermissionDenied => {
-            failure.hint("admin commands are for root and the account the daemon runs as: try sudo")
-        }
+        io::ErrorKind::PermissionDenied => failure
+            .hint("admin commands are for root, the account the daemon runs as and the groups of [roles]: try sudo"),
         _ => failure,
     })
 }

@@ -1,6 +1,8 @@
 //! `sealdrop check`: reads the configuration as `serve` would and says everything that is wrong or unwise with it. It
 //! changes nothing, needs no running server, and ends with 1 if the configuration cannot be used.
 
+pub mod keys;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -45,7 +47,8 @@ impl Check {
     pub fn run(self, out: &mut dyn Write, json: bool, terminal: bool) -> Result<(), Failure> {
         let (loaded, problems) = match config::load(&self.config) {
             Ok(loaded) => {
-                let warnings = loaded.warnings.clone();
+                let mut warnings = loaded.warnings.clone();
+                warnings.extend(keys::missing(&loaded));
                 (Some(loaded), warnings)
             }
             Err(problems) => (None, problems.0),
@@ -99,6 +102,7 @@ fn write_text(
         sees.extend(user.inbox.as_ref().map(|inbox| match inbox {
             Inbox::Managed { .. } => "/inbox (managed)".to_owned(),
             Inbox::Sealed { .. } => "/inbox (sealed)".to_owned(),
+            Inbox::EndToEnd { .. } => "/inbox (e2e)".to_owned(),
         }));
         let disabled = if user.login.disabled { "  [disabled]" } else { "" };
         writeln!(out, "  {:<20} {}{disabled}", user.name, sees.join("; "))?;
@@ -197,13 +201,13 @@ mod tests {
         let failure = result.unwrap_err();
         assert_eq!(failure.message, "this configuration cannot be used: 2 errors");
         assert!(failure.hint.is_some());
-        assert!(said.contains("did you mean `kind`?") && said.contains("ward-seven.toml:13:1"), "{said}");
+        assert!(said.contains("did you mean `kind`?") && said.contains("ward-seven.toml:14:1"), "{said}");
 
         let (result, said) = check(place.path(), true);
         assert!(result.is_err());
         let report: serde_json::Value = serde_json::from_str(&said).unwrap();
         assert_eq!(report["usable"], false);
-        let unknown = report["problems"].as_array().unwrap().iter().find(|problem| problem["line"] == 13).unwrap();
+        let unknown = report["problems"].as_array().unwrap().iter().find(|problem| problem["line"] == 14).unwrap();
         assert_eq!((&unknown["severity"], &unknown["column"]), (&"error".into(), &1.into()));
     }
 

@@ -32,6 +32,7 @@ impl Drops {
             ("EXPIRES", Align::Left),
             ("FETCHED", Align::Right),
             ("SUPERSEDED", Align::Left),
+            ("ORDER", Align::Left),
             ("PATH", Align::Left),
         ]);
         keeper.pages(
@@ -55,7 +56,7 @@ impl Drops {
     }
 }
 
-fn cells(row: &DropRow) -> [String; 10] {
+fn cells(row: &DropRow) -> [String; 11] {
     [
         row.drop.to_string(),
         row.state.clone(),
@@ -64,8 +65,9 @@ fn cells(row: &DropRow) -> [String; 10] {
         size(row.size),
         row.received.to_string(),
         row.expires.map_or_else(|| "never".to_owned(), |at| at.to_string()),
-        row.picked_up.to_string(),
+        row.pickups.map_or_else(|| row.picked_up.to_string(), |most| format!("{} of {most} each", row.picked_up)),
         row.superseded.map_or_else(|| "no".to_owned(), |(at, _)| at.to_string()),
+        row.order.clone().unwrap_or_else(|| "none".to_owned()),
         row.path.clone(),
     ]
 }
@@ -74,12 +76,13 @@ fn names(users: &[UserName]) -> String {
     users.iter().map(UserName::as_str).collect::<Vec<_>>().join(",")
 }
 
-fn as_json(row: &DropRow) -> serde_json::Value {
+pub(super) fn as_json(row: &DropRow) -> serde_json::Value {
     json!({
         "drop": row.drop.to_string(), "state": row.state, "sender": row.sender, "recipients": row.recipients,
         "path": row.path, "size": row.size, "received": row.received.rfc3339(),
-        "expires": row.expires.map(|at| at.rfc3339()), "picked_up": row.picked_up,
+        "expires": row.expires.map(|at| at.rfc3339()), "pickups": row.pickups, "picked_up": row.picked_up,
         "superseded": row.superseded.map(|(at, _)| at.rfc3339()),
         "superseded_by": row.superseded.map(|(_, by)| by.to_string()),
+        "order": row.order, "certified": row.certified.map(|at| at.rfc3339()),
     })
 }

@@ -1,22 +1,31 @@
-//! `sealdrop init`: a configuration from the shipped samples, the state directory and its keys. It asks nothing, changes
-//! nothing that is there, and says each thing it made; run again it makes what is missing.
+//! `sealdrop init`: a configuration from the shipped samples, the state directory and its keys. On a terminal, for a new
+//! server of which nothing is said, it asks (`guide`); otherwise it asks nothing. It changes nothing that is there, and says each thing
+//! it made; run again it makes what is missing.
+
+mod credential;
+mod guide;
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::config::{self, Settings};
+use crate::config::{self, RootKey, Settings, schema};
 use crate::keeper::{keys, state};
+use crate::names::UserName;
 
 use super::Ending;
 use super::admin::DEFAULT_CONFIG;
 use super::failure::Failure;
+use super::passphrase::Passphrase;
 use super::say::{Say, Tone};
 
 /// Make the configuration, the state directory and the keys of a new server
+///
+/// On a terminal, without --name and --listen, it asks for them, for the first recipient and for the first partner, and
+/// writes their policies too. Otherwise it asks nothing.
 #[derive(clap::Args)]
 pub struct Init {
     /// The configuration to make, or the one to make a state directory for
@@ -31,6 +40,18 @@ pub struct Init {
     /// Where a new configuration listens [default: as in the sample]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
+    /// Where a new configuration has its root key from: file:PATH, credential:NAME, passphrase or pkcs11:… [default: a file
+    /// with the other keys]
+    #[arg(long, value_name = "SOURCE")]
+    root_key: Option<String>,
+    /// Where a credential is put for systemd to find
+    #[arg(long, value_name = "DIR", default_value = "/etc/credstore.encrypted")]
+    credstore: PathBuf,
+    /// Ask nothing on a terminal either
+    #[arg(long)]
+    unattended: bool,
+    #[command(flatten)]
+    passphrase: Passphrase,
 }
 
 /// The samples that are shipped; `config` has a test that loads them.
@@ -43,10 +64,19 @@ const SAMPLE_POLICIES: [(&str, &str); 4] = [
 ];
 
 impl Init {
-    pub fn run(self, say: &Say) -> Result<(), Ending> {
+    pub fn run(mut self, say: &Say) -> Result<(), Ending> {
+        // Before anything is made: whoever stops in the middle of the questions has made nothing.
+        let answers = if self.is_guided(say) { Some(self.ask()?) } else { None };
+        if let Some(answers) = &answers {
+            (self.name, self.listen) = (Some(answers.name.clone()), Some(answers.listen));
+        }
+        let users = answers.map(|answers| answers.users).unwrap_or_default();
         let mut made = self.make_config()?;
         let loaded = config::load(&self.config).map_err(|e| super::config_failure(&self.config, &e))?;
-        made.extend(make_state(&loaded.settings)?);
+        if let RootKey::Credential(name) = &loaded.settings.root_key {
+            made.extend(credential::make(&self.credstore, name)?);
+        }
+        made.extend(make_state(&loaded.settings, &mut || self.passphrase.choose())?);
         let (known_hosts, allowed_signers) = for_partners(&loaded.settings)?;
         if say.is_json() {
             say.json(&json!({
@@ -64,20 +94,53 @@ impl Init {
         if made.is_empty() {
             say.line("everything is there already; nothing was changed");
         }
+        let partner = users.last().filter(|_| users.len() > 1).map(|partner| partner.name().clone());
+        for user in users {
+            user.run_beside(say, &self.config)?;
+        }
         let policies = self.config.with_file_name("policies");
-        say.line(format_args!(
+        match partner {
+            Some(partner) => self.tell_next(say, &partner, loaded.settings.listen.first()),
+            None => say.line(format_args!(
             "\n{}\n  1. one file per partner in {} (see the .sample files there)\n  2. sealdrop check --config {}\n  3. sealdrop serve --config {}   (or: systemctl enable --now sealdrop)",
             say.tone(Tone::Strong, "Next:"),
             policies.display(),
             self.config.display(),
             self.config.display()
-        ));
+        )),
+        }
         say.line(format_args!(
             "\n{}\n  a line for known_hosts (put the name they connect to in its place):\n    {known_hosts}\n  a line for allowed_signers, to check receipts with `ssh-keygen -Y verify -I {}`:\n    {allowed_signers}",
             say.tone(Tone::Strong, "For partners:"),
             loaded.settings.name,
         ));
         Ok(())
+    }
+
+    /// Whether somebody sits there who has said nothing yet, of a server that is not there yet.
+    fn is_guided(&self, say: &Say) -> bool {
+        let said = self.name.is_some() || self.listen.is_some();
+        let there = io::stdin().is_terminal() && io::stderr().is_terminal();
+        there && !said && !self.unattended && !say.is_json() && !self.config.exists()
+    }
+
+    fn ask(&self) -> Result<guide::Answers, Failure> {
+        let name = host_name().unwrap_or_else(|| "sealdrop".to_owned());
+        guide::Guide::new(io::stdin().lock(), io::stderr().lock()).ask_all(&name, "[::]:2222")
+    }
+
+    /// What is left between here and the partner's first drop.
+    fn tell_next(&self, say: &Say, partner: &UserName, listen: Option<&std::net::SocketAddr>) {
+        let config = match self.config == Path::new(DEFAULT_CONFIG) {
+            true => String::new(),
+            false => format!(" --config {}", self.config.display()),
+        };
+        let port = listen.map_or(2222, std::net::SocketAddr::port);
+        say.line(format_args!(
+            "\n{}\n  1. sealdrop check{config}\n  2. sealdrop serve{config}   (or: systemctl enable --now sealdrop)\n  3. sealdrop \
+             onboard {partner} --host THIS-SERVER:{port}{config}: a folder to send to {partner}, with a file to try",
+            say.tone(Tone::Strong, "Next:"),
+        ));
     }
 
     /// The sample with this call's words in it, and the sample policies beside it under names that are not read.
@@ -95,7 +158,16 @@ impl Init {
         if let Some(listen) = &self.listen {
             sample = with_setting(&sample, "listen", &format!("[\"{listen}\"]"))?;
         }
+        if let Some(root_key) = &self.root_key {
+            sample = with_setting(&sample, "root_key", &format!("{root_key:?}"))?;
+        }
         write_new(&self.config, &sample, &mut made)?;
+        // What the first line of each sample names, so that an editor completes the keys.
+        let schemas = self.config.with_file_name("schema");
+        make_dirs(&schemas, &mut made)?;
+        for file in schema::File::ALL {
+            write_new(&schemas.join(file.name()), &file.text(), &mut made)?;
+        }
         for (name, text) in SAMPLE_POLICIES {
             write_new(&policies.join(format!("{name}.toml.sample")), text, &mut made)?;
         }
@@ -112,28 +184,29 @@ fn host_name() -> Option<String> {
 
 /// What partners need to know this server by: the line for `known_hosts` and the line for `allowed_signers`.
 fn for_partners(settings: &Settings) -> Result<(String, String), Failure> {
-    let read = |file: &str| {
-        let path = settings.keys.join(file);
-        let text = fs::read_to_string(&path).map_err(|e| cannot("read", &path, &e))?;
-        // Algorithm and key; the comment is this machine's own affair.
-        Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
-    };
+    let of_keys = |e: keys::KeyError| Failure::new(&e).hint(e.hint());
+    let hosts = keys::known_hosts(&settings.keys, &known_host(settings), &settings.host_keys).map_err(of_keys)?;
+    // One line is enough for a client; the others are for those that know one of them.
+    Ok((hosts.lines().next().unwrap_or_default().to_owned(), allowed_signers(settings)?))
+}
+
+/// The lines with which `ssh-keygen -Y verify` knows this server, those of former receipt keys first.
+pub fn allowed_signers(settings: &Settings) -> Result<String, Failure> {
+    let lines = keys::allowed_signers(&settings.keys, &settings.name);
+    Ok(lines.map_err(|e| Failure::new(&e).hint(e.hint()))?.trim_end().to_owned())
+}
+
+/// How `known_hosts` names this server, if partners connect by its own name.
+pub fn known_host(settings: &Settings) -> String {
     let port = settings.listen.first().map_or(22, std::net::SocketAddr::port);
-    let host = if port == 22 { settings.name.clone() } else { format!("[{}]:{port}", settings.name) };
-    Ok((
-        format!("{host} {}", read("host_ed25519.pub")?),
-        format!(
-            "{} namespaces=\"receipt@sealdrop,content@sealdrop,checkpoint@sealdrop\" {}",
-            settings.name,
-            read("receipt.pub")?
-        ),
-    ))
+    if port == 22 { settings.name.clone() } else { format!("[{}]:{port}", settings.name) }
 }
 
 /// The state directory and its keys, whatever of them is missing.
-pub fn make_state(settings: &Settings) -> Result<Vec<PathBuf>, Failure> {
+pub fn make_state(settings: &Settings, ask: keys::Ask<'_>) -> Result<Vec<PathBuf>, Failure> {
     let mut made = state::create(&settings.state).map_err(|e| Failure::new(&e).hint(e.hint()))?;
-    made.extend(keys::create(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?.files);
+    let keys = keys::create(&settings.keys, &settings.host_keys, &settings.root_key, ask);
+    made.extend(keys.map_err(|e| Failure::new(&e).hint(e.hint()))?.files);
     Ok(made)
 }
 

@@ -124,6 +124,17 @@ pub fn progress(total: Option<u64>, quiet: bool) -> ProgressBar {
     bar
 }
 
+const STEPS: &str = "{bar:32} {pos} of {len}, {eta} left";
+
+/// A bar for work that is counted, on standard error where that is a terminal. How much it is may be said later.
+pub fn steps(total: u64, quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_finish(ProgressFinish::AndClear);
+    bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+    let shape = ProgressStyle::with_template(STEPS);
+    bar.set_style(shape.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
 pub fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format_args!("cannot read {}: {}", path.display(), plainly(error)))
 }
@@ -195,9 +206,11 @@ mod tests {
 
     #[test]
     fn both_progress_templates_are_well_formed() {
-        for shape in
-            ["{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left", "{spinner} {bytes}, {bytes_per_sec}"]
-        {
+        for shape in [
+            "{bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            "{spinner} {bytes}, {bytes_per_sec}",
+            STEPS,
+        ] {
             assert!(ProgressStyle::with_template(shape).is_ok());
         }
     }

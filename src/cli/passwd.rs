@@ -1,12 +1,11 @@
 //! `sealdrop passwd`: asks for a password twice without showing it, and prints the line for a policy file. It stores
 //! nothing and needs no running server.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal, Write};
 
-use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use zeroize::Zeroizing;
 
+use crate::cli::ask::{ask, line};
 use crate::cli::failure::Failure;
 use crate::policy::PasswordHash;
 use crate::policy::password::PASSWORD_MAX;
@@ -24,7 +23,7 @@ pub struct Passwd {}
 impl Passwd {
     pub fn run(self, out: &mut dyn Write, json: bool) -> Result<(), Failure> {
         let stdin = io::stdin();
-        let password = if stdin.is_terminal() { ask_twice()? } else { line(&mut stdin.lock())? };
+        let password = if stdin.is_terminal() { ask_twice()? } else { line(&mut stdin.lock(), "given")? };
         write_hash(out, &password, json)
     }
 }
@@ -59,56 +58,6 @@ fn ask_twice() -> Result<Zeroizing<String>, Failure> {
     if *first == *second { Ok(first) } else { Err(Failure::new("the two are not the same").hint("try again")) }
 }
 
-fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
-    let mut stderr = io::stderr();
-    let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
-    let stdin = io::stdin();
-    let silence =
-        Silence::begin(&stdin).map_err(|error| Failure::new(format!("the terminal cannot be silenced: {error}")))?;
-    let answer = line(&mut stdin.lock());
-    drop(silence);
-    let _ = writeln!(stderr);
-    answer
-}
-
-/// One line without its end.
-fn line(from: &mut dyn BufRead) -> Result<Zeroizing<String>, Failure> {
-    // Room for the longest, so that no half-read copy is left behind by growing.
-    let mut text = Zeroizing::new(String::with_capacity(PASSWORD_MAX + 2));
-    let mut limited = io::Read::take(from, PASSWORD_MAX as u64 + 2);
-    let read = limited.read_line(&mut text);
-    let length = read.map_err(|error| Failure::new(format!("no password could be read: {error}")))?;
-    if length == 0 {
-        return Err(Failure::new("no password was given"));
-    }
-    let end = text.trim_end_matches(['\r', '\n']).len();
-    text.truncate(end);
-    Ok(text)
-}
-
-/// A terminal that does not show what is typed, until this is dropped.
-struct Silence<'a> {
-    terminal: &'a io::Stdin,
-    before: Termios,
-}
-
-impl<'a> Silence<'a> {
-    fn begin(terminal: &'a io::Stdin) -> nix::Result<Self> {
-        let before = termios::tcgetattr(terminal.as_fd())?;
-        let mut quiet = before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO);
-
-        termios::tcsetattr(terminal.as_fd(), SetArg::TCSAFLUSH, &quiet)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Silence<'_> {
-    fn drop(&mut self) {
-        let _ = termios::tcsetattr(self.terminal.as_fd(), SetArg::TCSAFLUSH, &self.before);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,8 +77,8 @@ mod tests {
     fn a_short_or_endless_password_is_refused() {
         assert!(write_hash(&mut Vec::new(), "hunter2", false).unwrap_err().hint.is_some());
         assert!(write_hash(&mut Vec::new(), &"x".repeat(PASSWORD_MAX + 1), false).is_err());
-        assert!(line(&mut &b""[..]).is_err());
-        assert_eq!(*line(&mut &b"one two\r\nthree\n"[..]).unwrap(), "one two");
-        assert!(line(&mut "x".repeat(5000).as_bytes()).unwrap().len() > PASSWORD_MAX);
+        assert!(line(&mut &b""[..], "given").is_err());
+        assert_eq!(*line(&mut &b"one two\r\nthree\n"[..], "given").unwrap(), "one two");
+        assert!(line(&mut "x".repeat(5000).as_bytes(), "given").unwrap().len() > PASSWORD_MAX);
     }
 }

@@ -26,34 +26,42 @@ pub struct Receipts {
     /// Write it to DIR/RECEIPT.receipt and its signature to DIR/RECEIPT.receipt.sig instead
     #[arg(long, value_name = "DIR", requires = "id")]
     save: Option<PathBuf>,
+    /// Show the certificate of its drop's destruction instead; with --save, DIR/RECEIPT.destroyed and .destroyed.sig
+    #[arg(long, requires = "id")]
+    destroyed: bool,
 }
 
 impl Receipts {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let mut keeper = self.daemon.connect()?;
         match self.id {
-            Some(id) => one(say, &mut keeper, id, self.save.as_deref()),
+            Some(id) => one(say, &mut keeper, id, self.save.as_deref(), self.destroyed),
             None => list(say, &mut keeper, self.user),
         }
     }
 }
 
-fn one(say: &Say, keeper: &mut Keeper, id: ReceiptId, save: Option<&Path>) -> Result<(), Ending> {
-    let (text, signature) = match keeper.ask(&ToKeeper::Receipt { id })? {
-        ToCommand::Receipt { text, signature } => (text, signature),
-        answer => return Err(unexpected(&answer)),
+fn one(say: &Say, keeper: &mut Keeper, id: ReceiptId, save: Option<&Path>, destroyed: bool) -> Result<(), Ending> {
+    let (text, signature) = if destroyed {
+        certificate(keeper, id)?
+    } else {
+        match keeper.ask(&ToKeeper::Receipt { id })? {
+            ToCommand::Receipt { text, signature } => (text, signature),
+            answer => return Err(unexpected(&answer)),
+        }
     };
+    let ending = if destroyed { "destroyed" } else { "receipt" };
     match save {
         Some(dir) => {
-            let receipt = dir.join(format!("{id}.receipt"));
-            let signed = dir.join(format!("{id}.receipt.sig"));
+            let receipt = dir.join(format!("{id}.{ending}"));
+            let signed = dir.join(format!("{id}.{ending}.sig"));
             for (path, bytes) in [(&receipt, &text), (&signed, &signature)] {
                 std::fs::write(path, bytes)
                     .map_err(|e| Failure::new(format_args!("cannot write {}: {e}", path.display())))?;
             }
             say.line(format_args!("wrote {} and {}", receipt.display(), signed.display()));
             if say.is_json() {
-                say.json(&json!({ "receipt": receipt, "signature": signed }));
+                say.json(&json!({ ending: receipt, "signature": signed }));
             }
         }
         None if say.is_json() => say.json(&json!({ "id": id.to_string(), "text": text, "signature": signature })),
@@ -61,6 +69,19 @@ fn one(say: &Say, keeper: &mut Keeper, id: ReceiptId, save: Option<&Path>) -> Re
         None => say.raw(text),
     }
     Ok(())
+}
+
+/// Of the drop that the receipt was given for.
+fn certificate(keeper: &mut Keeper, id: ReceiptId) -> Result<(String, String), Ending> {
+    let drop = match keeper.ask(&ToKeeper::Find { what: id.to_string(), below: false, after: None })? {
+        ToCommand::Drops { rows, .. } => rows.first().map(|row| row.drop),
+        answer => return Err(unexpected(&answer)),
+    };
+    let drop = drop.ok_or_else(|| Failure::new(format_args!("there is no drop of receipt {id}")))?;
+    match keeper.ask(&ToKeeper::Certificate { drop })? {
+        ToCommand::Certificate { text, signature } => Ok((text, signature)),
+        answer => Err(unexpected(&answer)),
+    }
 }
 
 fn list(say: &Say, keeper: &mut Keeper, user: Option<UserName>) -> Result<(), Ending> {

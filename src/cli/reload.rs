@@ -13,11 +13,14 @@ use super::say::Say;
 pub struct Reload {
     #[command(flatten)]
     daemon: Daemon,
+    /// Why, for the audit log
+    #[arg(long, alias = "reason", value_name = "WORDS")]
+    why: Option<String>,
 }
 
 impl Reload {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
-        match self.daemon.connect()?.ask(&ToKeeper::Reload)? {
+        match self.daemon.connect()?.ask(&ToKeeper::Reload { why: self.why })? {
             ToCommand::Done { say: done } => {
                 if say.is_json() {
                     say.json(&json!({ "done": done }))

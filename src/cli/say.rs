@@ -138,6 +138,11 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// Its lines without colour.
+    pub fn plain(&self) -> Vec<String> {
+        self.lines(false)
+    }
+
     fn lines(&self, colour: bool) -> Vec<String> {
         let widths: Vec<usize> = self
             .heads
@@ -195,6 +200,42 @@ pub fn count(n: u64, noun: &str) -> String {
 
 fn painted(colour: bool, tone: Tone, text: impl Display) -> String {
     if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", tone as u8) } else { text.to_string() }
+}
+
+/// Words for a reader that may go (`sealdrop check | head`): from then on they are not written, and the exit code still
+/// says how the command ended.
+pub struct WhileRead<W> {
+    out: W,
+    gone: bool,
+}
+
+impl<W: Write> WhileRead<W> {
+    pub fn new(out: W) -> Self {
+        Self { out, gone: false }
+    }
+
+    fn unless_gone<T>(&mut self, done: T, write: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        if self.gone {
+            return Ok(done);
+        }
+        match write(&mut self.out) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(done)
+            }
+            written => written,
+        }
+    }
+}
+
+impl<W: Write> Write for WhileRead<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_gone(bytes.len(), |out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_gone((), |out| out.flush())
+    }
 }
 
 /// A reader that has gone (`sealdrop audit | head`) leaves nobody to tell: the command ends as if it were done.

@@ -1,6 +1,8 @@
 //! `sealdrop seal`: seals a file to recipients before it goes anywhere, so that whoever carries it never sees it. One
 //! pass, any size, from a file or a pipe.
 
+pub mod whom;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +15,27 @@ use super::failure::Failure;
 use super::output::{Output, cannot_read, cannot_write, progress, same_file};
 use crate::clock;
 use crate::names::{Digest, DropId};
-use crate::seal::{CHUNK, Envelope, FileKey, Head, Mode, Recipient, Sealer, Trailer};
+use crate::seal::{CHUNK, FileKey, Head, Mode, Sealer, Trailer};
 
 /// Seal a file to its recipients
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true))]
 pub struct Seal {
-    /// Whom to seal to, `sealdrop1…`; give it once for each recipient
-    #[arg(short, long = "recipient", value_name = "RECIPIENT", required = true)]
+    /// Whom to seal to, `sealdrop1…` or an SSH key, `ssh-ed25519 AAAA…`; give it once for each recipient
+    #[arg(short, long = "recipient", value_name = "RECIPIENT", group = "whom")]
     recipients: Vec<String>,
+    /// A file with a recipient on each line, such as `authorized_keys`; blank lines and `#` comments between
+    #[arg(short = 'R', long = "recipients-file", value_name = "FILE", group = "whom")]
+    recipients_files: Vec<PathBuf>,
+    /// Seal with a passphrase, asked for on the terminal; Enter alone makes one and shows it there
+    #[arg(short, long, group = "whom", conflicts_with = "passphrase_file")]
+    passphrase: bool,
+    /// Seal with the passphrase in the first line of a file
+    #[arg(long, value_name = "FILE", group = "whom")]
+    passphrase_file: Option<PathBuf>,
+    /// Seal to post-quantum keys and to others: the file is then as strong as the weakest
+    #[arg(long)]
+    mixed: bool,
     /// Where the sealed file goes, `-` for standard output; without it FILE.sealed
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -37,7 +52,8 @@ const BLOCK: usize = 16 * CHUNK;
 
 impl Seal {
     pub fn run(self, out: &mut dyn Write, json: bool, terminal: bool) -> Result<(), Failure> {
-        let recipients = parse_recipients(&self.recipients)?;
+        let mut to = whom::Whom::read(&self.recipients, &self.recipients_files)?;
+        to.check_mixture(self.mixed)?;
         let piped = self.file == Path::new("-");
         let target = match &self.output {
             Some(path) if path == Path::new("-") => None,
@@ -49,8 +65,8 @@ impl Seal {
             None if piped => None,
             None => Some(sealed_name(&self.file)),
         };
-        let mut facts =
-            Trailer { recipients: recipients.iter().map(Recipient::to_string).collect(), ..Trailer::default() };
+        to.take_passphrase(self.passphrase, self.passphrase_file.as_deref())?;
+        let mut facts = Trailer { recipients: to.names(), ..Trailer::default() };
         let (mut input, length): (Box<dyn Read>, Option<u64>) = if piped {
             (Box::new(io::stdin().lock()), None)
         } else {
@@ -66,15 +82,14 @@ impl Seal {
             (Box::new(file), length)
         };
         let Some(target) = target else {
-            seal_stream(&mut *input, &self.file, length, &recipients, facts, out, Path::new("standard output"), json)?;
+            seal_stream(&mut *input, &self.file, length, &to, facts, out, Path::new("standard output"), json)?;
             return Ok(());
         };
         if same_file(&self.file, &target) {
             return Err(Failure::new("the output is the file that is being sealed").hint("choose another name with -o"));
         }
         let mut output = Output::create(&target, 0o666, self.force)?;
-        let (drop, sealed) =
-            seal_stream(&mut *input, &self.file, length, &recipients, facts, &mut output, &target, json)?;
+        let (drop, sealed) = seal_stream(&mut *input, &self.file, length, &to, facts, &mut output, &target, json)?;
         output.commit()?;
         let told = if json {
             let told = serde_json::json!({
@@ -86,28 +101,10 @@ impl Seal {
             });
             writeln!(out, "{told}")
         } else {
-            let whom =
-                if recipients.len() == 1 { "1 recipient".into() } else { format!("{} recipients", recipients.len()) };
-            writeln!(out, "{}: {} bytes, sealed to {whom}", target.display(), sealed.size)
+            writeln!(out, "{}: {} bytes, sealed to {}", target.display(), sealed.size, to.said())
         };
         told.map_err(|error| cannot_write(Path::new("standard output"), &error))
     }
-}
-
-/// Each recipient once. A text that is not one is never repeated in the error: it may be an identity.
-fn parse_recipients(texts: &[String]) -> Result<Vec<Recipient>, Failure> {
-    let mut recipients: Vec<Recipient> = Vec::new();
-    for (number, text) in texts.iter().enumerate() {
-        let recipient: Recipient = text.trim().parse().map_err(|error| {
-            let which = if texts.len() == 1 { String::new() } else { format!(" {}", number + 1) };
-            Failure::new(format_args!("recipient{which}: {error}"))
-                .hint("`sealdrop keygen` prints the recipient of a new identity; an identity file has it in a comment")
-        })?;
-        if !recipients.contains(&recipient) {
-            recipients.push(recipient);
-        }
-    }
-    Ok(recipients)
 }
 
 fn sealed_name(path: &Path) -> PathBuf {
@@ -121,7 +118,7 @@ fn seal_stream(
     input: &mut dyn Read,
     input_path: &Path,
     length: Option<u64>,
-    recipients: &[Recipient],
+    to: &whom::Whom,
     mut facts: Trailer,
     output: &mut dyn Write,
     output_path: &Path,
@@ -131,7 +128,7 @@ fn seal_stream(
     let mut drop = DropId([0; 16]);
     getrandom::fill(&mut drop.0).map_err(|_| Failure::new("the kernel gave no randomness"))?;
     let head = Head::new(drop, Mode::EndToEnd, &key).map_err(Failure::new)?;
-    let envelope = Envelope::wrap(&head, &key, recipients).map_err(Failure::new)?;
+    let envelope = to.envelope(&head, &key).map_err(Failure::new)?;
     facts.opened_at = clock::now().0;
     let mut sealed = Vec::with_capacity(BLOCK + BLOCK / 8);
     let mut block = Zeroizing::new(vec![0; BLOCK]);
@@ -164,19 +161,18 @@ pub(super) mod tests {
 
     /// Seals `file` beside itself.
     pub fn seal(file: &Path, recipient: &str) -> Result<PathBuf, Failure> {
-        let command = Seal { recipients: vec![recipient.into()], output: None, force: false, file: file.into() };
+        let command = Seal {
+            recipients: vec![recipient.into()],
+            recipients_files: Vec::new(),
+            passphrase: false,
+            passphrase_file: None,
+            mixed: false,
+            output: None,
+            force: false,
+            file: file.into(),
+        };
         command.run(&mut Vec::new(), false, false)?;
         Ok(sealed_name(file))
-    }
-
-    #[test]
-    fn a_mistyped_recipient_is_refused_and_never_repeated() {
-        let identity = crate::seal::Identity::generate(crate::seal::Kem::P256).unwrap();
-        let failure = parse_recipients(&[identity.to_text().to_string()]).unwrap_err();
-        assert!(failure.message.contains("this is an identity"));
-        assert!(!format!("{failure:?}").contains("SEALDROP-IDENTITY-1Q"));
-        let text = identity.to_recipient().to_string();
-        assert_eq!(parse_recipients(&[text.clone(), text.to_uppercase()]).unwrap().len(), 1);
     }
 
     #[test]

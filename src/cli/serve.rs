@@ -2,25 +2,29 @@
 //! is forked; then the gate goes into the yard with the listening sockets and the host keys, and this process becomes
 //! the keeper. The two know each other by one socket only.
 
+mod log;
+
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::config::{self, LogFormat, Settings};
+use crate::config::{self, Settings};
 use crate::ipc::channel;
-use crate::keeper::{self, keys};
+use crate::keeper::{self, Role, keys};
 use crate::session::{Newborn, SessionSettings};
 use crate::sys::yard::YardConfig;
-use crate::sys::{process, yard};
-use crate::{gate, session};
+use crate::sys::{process, program, yard};
+use crate::{gate, runner, session};
 
 use super::Ending;
 use super::admin::DEFAULT_CONFIG;
 use super::failure::Failure;
+use super::passphrase::Passphrase;
 use super::say::Say;
 
 /// Run the server
@@ -29,6 +33,8 @@ pub struct Serve {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    #[command(flatten)]
+    passphrase: Passphrase,
     /// End, as at SIGTERM, when standard input closes: a parent that dies takes the server along
     #[arg(long, hide = true)]
     while_stdin: bool,
@@ -46,9 +52,17 @@ impl Serve {
         process::set_umask(0o077);
         process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
         process::small_pages();
-        log_to_stderr(&settings);
-        let host_keys = keys::host_keys(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
+        if settings.audit.auditor.is_some() {
+            crate::shown::hide_names();
+        }
+        log::begin(&settings.log);
+        // The first of all that are forked: it runs a program of somebody else's, and must not have a key in its memory.
+        let runner = runner(&settings)?;
+        let host_keys =
+            keys::host_keys(&settings.keys, &settings.host_keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
         let config = yard_config(&settings)?;
+        // Read after the fork: the gate must not have it in its memory.
+        let passphrase = self.passphrase.descriptor()?;
 
         // The gate is forked before this process has a thread or an open key: what it inherits is what it may have.
         let (keeper_end, gate_end) =
@@ -56,6 +70,7 @@ impl Serve {
         let served = SessionSettings {
             login_grace: settings.limits.login_grace,
             old_macs: settings.old_macs,
+            old_clients: settings.old_clients.clone(),
             ..SessionSettings::default()
         };
         let yard = yard::spawn(config, move || {
@@ -69,7 +84,8 @@ impl Serve {
         if self.while_stdin {
             end_with_stdin().map_err(|e| Failure::new(format_args!("cannot watch standard input: {e}")))?;
         }
-        keeper::run(&self.config, settings, loaded.policy, yard.pid, keeper_end)
+        let gate = keeper::Role { pid: yard.pid, socket: keeper_end };
+        keeper::run(&self.config, settings, loaded.policy, gate, runner, passphrase)
             .map_err(|e| Failure::new(&e).hint(e.hint()))?;
         Ok(())
     }
@@ -116,6 +132,42 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
     }
 }
 
+/// The process that runs the hook, if there is one.
+fn runner(settings: &Settings) -> Result<Option<Role>, Failure> {
+    let Some(hook) = &settings.alarms.hook else { return Ok(None) };
+    let ids = match (process::is_root(), &hook.user) {
+        // Its own account, since there is no other. Said at the start.
+        (false, _) => {
+            tracing::warn!("not started as root: the hook runs as this account, and can read what it can");
+            None
+        }
+        (true, None) => {
+            let failure = Failure::new("a hook is set, and no account that it runs as");
+            return Err(failure
+                .hint("set `hook_user` in [alarms] to an account that owns nothing, or start as another than root"));
+        }
+        (true, Some(name)) => {
+            let ids = process::user_ids(name)
+                .map_err(|e| Failure::new(format_args!("cannot look up the account `{name}`: {e}")))?;
+            let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {name}");
+            let missing = || Failure::new(format_args!("the account `{name}` does not exist, and the hook runs as it"));
+            let ids = ids.ok_or_else(|| missing().hint(format_args!("make it with `{command}`")))?;
+            if ids.0 == 0 || settings.ids.contains(&ids.0) {
+                let failure =
+                    Failure::new(format_args!("the account `{name}` has id {}, which is not its alone", ids.0));
+                return Err(failure.hint("choose one that is neither root nor within `ids`"));
+            }
+            Some(ids)
+        }
+    };
+    let failed = |e: io::Error| Failure::new(format_args!("the process that runs the hook cannot be made: {e}"));
+    let (ours, theirs) = channel::pair().map_err(failed)?;
+    let (argv, timeout) = (hook.argv.clone(), hook.timeout);
+    let keep = [theirs.as_fd().as_raw_fd()];
+    let pid = program::fork_aside(&keep, ids, move || runner::run(&theirs, &argv, timeout)).map_err(failed)?;
+    Ok(Some(Role { pid, socket: ours }))
+}
+
 /// Who the gate and the users' sessions are inside the yard. Without root there is one id, and no account is looked for.
 fn yard_config(settings: &Settings) -> Result<YardConfig, Failure> {
     if !process::is_root() {
@@ -130,17 +182,6 @@ fn yard_config(settings: &Settings) -> Result<YardConfig, Failure> {
             let command = format!("useradd --system --no-create-home --shell /usr/sbin/nologin {}", settings.user);
             Err(Failure::new(why).hint(format_args!("make it with `{command}`, or name another in `user`")))
         }
-    }
-}
-
-/// Everything the server has to say goes to standard error, where systemd's journal takes it.
-fn log_to_stderr(settings: &Settings) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SEALDROP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(settings.log.level.as_str()));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    match settings.log.format {
-        LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => log.json().init(),
     }
 }
 

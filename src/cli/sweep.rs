@@ -22,6 +22,9 @@ pub struct Sweep {
     /// Sweep as if it were this time: RFC 3339, or `+400d` from now (only where `test_clock = true`)
     #[arg(long, value_name = "TIME", value_parser = parse_now)]
     now: Option<Time>,
+    /// Why, for the audit log
+    #[arg(long, alias = "reason", value_name = "WORDS")]
+    why: Option<String>,
 }
 
 impl Sweep {
@@ -30,7 +33,7 @@ impl Sweep {
         let mut rows = Vec::new();
         let mut destroyed = 0;
         keeper.pages(
-            |after| ToKeeper::Sweep { plan: self.plan, now: self.now, after },
+            |after| ToKeeper::Sweep { plan: self.plan, now: self.now, after, why: self.why.clone() },
             |answer| match answer {
                 ToCommand::Sweep { rows: page, next, destroyed_keys } => {
                     rows.extend(page);
@@ -88,7 +91,7 @@ fn as_json(row: &SweepRow) -> serde_json::Value {
     })
 }
 
-fn parse_now(text: &str) -> Result<Time, String> {
+pub(super) fn parse_now(text: &str) -> Result<Time, String> {
     match text.strip_prefix('+') {
         Some(span) => humantime::parse_duration(span).map(|span| clock::now().plus(span)).map_err(|e| e.to_string()),
         None => Time::parse_rfc3339(text)

@@ -11,10 +11,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
 use crate::clock;
-use crate::ledger::receipt::{RECEIPT_NAMESPACE, signature_holds};
+use crate::ledger::checkpoint::{note_is_signed_by, origin};
+use crate::ledger::merkle::leaf_hash;
+use crate::ledger::proof::InclusionProof;
+use crate::ledger::receipt::{CHECKPOINT_NAMESPACE, RECEIPT_NAMESPACE, signature_holds};
 use crate::ledger::signers::AllowedSigners;
 use crate::ledger::{Earlier, Receipt};
 use crate::names::Digest;
+use crate::policy::units::show_pickups;
 
 /// A receipt and a signature are a few hundred bytes; an `allowed_signers` may be long.
 const TEXT_MAX: u64 = 1 << 20;
@@ -31,6 +35,9 @@ pub struct Verify {
     /// Whose signatures count: an OpenSSH `allowed_signers` file with the server's line
     #[arg(long, value_name = "FILE")]
     signers: PathBuf,
+    /// That the receipt is in the server's audit log: its `.receipt.proof`
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
     /// The file that was sent
     file: Option<PathBuf>,
 }
@@ -52,6 +59,9 @@ impl Verify {
                 .hint("a receipt is checked byte for byte: was it copied as text, or its line ends changed?")
         })?;
         let key = check_signature(&receipt, &text, &signature, &signature_path, &signers)?;
+        if let Some(proof) = &self.proof {
+            check_proof(proof, &receipt, &text, &signers)?;
+        }
         if let Some(file) = &self.file {
             check_file(file, &receipt)?;
         }
@@ -75,7 +85,12 @@ impl Verify {
             None => {}
         }
         let expires = facts.expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
-        writeln!(out, "  received {}, expires {expires}", facts.received)?;
+        let pickups =
+            facts.pickups.map_or_else(String::new, |most| format!(", or after {} of each", show_pickups(most)));
+        writeln!(out, "  received {}, expires {expires}{pickups}", facts.received)?;
+        if self.proof.is_some() {
+            writeln!(out, "In the log: event {} of {}/audit is this receipt's", receipt.event, receipt.server)?;
+        }
         match &self.file {
             Some(file) => writeln!(out, "Same file: {} has its size and SHA-256", file.display()),
             None => writeln!(out, "No file given: only the receipt was checked"),
@@ -100,9 +115,11 @@ impl Verify {
             "duplicate": facts.earlier.and_then(Earlier::duplicate).map(|id| id.to_string()),
             "received": facts.received.to_string(),
             "expires": facts.expires.map(|at| at.to_string()),
+            "pickups": facts.pickups,
             "policy": facts.policy.to_string(),
             "event": receipt.event,
             "file_checked": self.file.is_some(),
+            "proof_checked": self.proof.is_some(),
         });
         writeln!(out, "{answer}")
     }
@@ -124,7 +141,8 @@ fn check_signature(
             "fetch both again from /receipts; if they still disagree, ask the server's operator and keep both files",
         ));
     }
-    if !signers.allow(&key, &receipt.server, RECEIPT_NAMESPACE, clock::now()) {
+    // As `ssh-keygen -Y verify -O verify-time=…`: a key that was replaced since counts for what it signed in its time.
+    if !signers.allow(&key, &receipt.server, RECEIPT_NAMESPACE, receipt.facts.received) {
         let fingerprint = key.fingerprint(russh::keys::HashAlg::Sha256);
         return Err(Failure::new(format!(
             "the receipt is signed with {fingerprint}, which may not sign receipts of {} by this allowed_signers file",
@@ -133,6 +151,28 @@ fn check_signature(
         .hint("get the server's line from its operator by a way you trust, not from the receipt"));
     }
     Ok(key)
+}
+
+/// That the log has the event in which this very text was given: its leaf leads to the root of the checkpoint, which a key
+/// has signed that counts for the server's log. It may be a later one than the receipt's: a proof is made when it is read.
+fn check_proof(path: &Path, receipt: &Receipt, text: &str, signers: &AllowedSigners) -> Result<(), Failure> {
+    let wrong = |why: &str| Failure::new(format!("{}: {why}", path.display()));
+    let proof = InclusionProof::parse(&read_text(path)?).map_err(|e| wrong(&e.to_string()))?;
+    let event = proof.json.as_deref().ok_or_else(|| wrong("it does not have the event it is of"))?;
+    let (note, claim) = proof.check(leaf_hash(event.as_bytes())).map_err(|e| wrong(&e.to_string()))?;
+    let now = clock::now();
+    let signed = [now, receipt.facts.received]
+        .into_iter()
+        .any(|at| signers.keys_of(&receipt.server, CHECKPOINT_NAMESPACE, at).any(|key| note_is_signed_by(&note, key)));
+    if claim.origin != origin(&receipt.server) || !signed {
+        return Err(wrong("its checkpoint is not signed by a key that counts for this server"));
+    }
+    let fields: serde_json::Value = serde_json::from_str(event).map_err(|_| wrong("its event cannot be read"))?;
+    let digest = Digest(Sha256::digest(text).into()).to_string();
+    if fields["n"] != receipt.event || proof.event != receipt.event || fields["receipt_sha256"] != digest {
+        return Err(wrong("it is another receipt's"));
+    }
+    Ok(())
 }
 
 fn check_file(path: &Path, receipt: &Receipt) -> Result<(), Failure> {
@@ -201,14 +241,18 @@ mod tests {
             drop: DropId([2; 16]),
             sender: "acme".parse().unwrap(),
             sender_key: None,
+            escrow: None,
             recipients: Vec::new(),
+            end_to_end: false,
             folder: path.parent().unwrap(),
-            path,
+            path: path.into(),
             earlier: None,
+            origin: None,
             size: 7,
             sha256: Digest(Sha256::digest(b"content").into()),
             received: Time::from_unix_seconds(1_795_308_143),
             expires: None,
+            pickups: None,
             policy: Digest([3; 32]),
         };
         let signer = signer("drop.example", 1);
@@ -227,6 +271,7 @@ mod tests {
             receipt: dir.join("a.receipt"),
             signature: None,
             signers: dir.join("allowed_signers"),
+            proof: None,
             file: Some(dir.join("file")),
         };
         command.run(&mut out, json, false).map(|()| String::from_utf8(out).unwrap())

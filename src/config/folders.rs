@@ -1,25 +1,23 @@
 //! The `[[folder]]` tables of a policy file. A folder is what a typo must not open: each is refused unless its place,
 //! its kind and, for a drop, its recipients and its end are said.
 
-use std::time::Duration;
-
+use crate::config::expire::{self, Expire};
 use crate::config::finalize::finalize;
+use crate::config::profiles::Profiles;
 use crate::config::reader::Reader;
+use crate::config::recipient;
 use crate::config::table::{At, Table};
 use crate::names::UserName;
 use crate::policy::decide::{INBOX, RECEIPTS, STAGING};
 use crate::policy::patterns::TEMP_NAMES;
 use crate::policy::units::show_span;
-use crate::policy::{Folder, FolderKind, Mtime, Overwrite, Patterns};
+use crate::policy::{Act, Folder, FolderKind, Mtime, Overwrite, Patterns, Phi, SenderDelete};
 use crate::seal::RECIPIENTS_MAX;
 use crate::sums::{Algorithm, Keeps};
 use crate::vpath::VirtualPath;
 
-/// The sweep's grain: what lives shorter could not be pulled by anyone.
-const EXPIRE_MIN: Duration = Duration::from_secs(60);
-
 /// The folders without an error of their own; names of recipients go to `to_all`.
-pub fn folders(tables: Vec<Table<'_>>, to_all: &mut Vec<At<UserName>>) -> Vec<Folder> {
+pub fn folders(tables: Vec<Table<'_>>, to_all: &mut Vec<At<UserName>>, profiles: &Profiles) -> Vec<Folder> {
     let mut places: Vec<At<VirtualPath>> = Vec::new();
     let mut folders = Vec::new();
     for table in tables {
@@ -28,20 +26,27 @@ pub fn folders(tables: Vec<Table<'_>>, to_all: &mut Vec<At<UserName>>) -> Vec<Fo
             overlaps(table.reader(), path, &places);
             places.push(path.clone());
         }
-        folders.extend(folder(&table, path, to_all));
+        folders.extend(folder(&table, path, to_all, profiles));
     }
     folders
 }
 
-fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<UserName>>) -> Option<Folder> {
+fn folder(
+    table: &Table<'_>,
+    path: Option<At<VirtualPath>>,
+    to_all: &mut Vec<At<UserName>>,
+    profiles: &Profiles,
+) -> Option<Folder> {
     let reader = table.reader();
     let kind = table.word("kind", &[("drop", FolderKind::Drop), ("shared", FolderKind::Shared)]);
     let to = recipients(table, kind);
     to_all.extend(to.iter().cloned());
-    let expire = expire(table, kind);
+    let expire = expire::of_folder(table, kind, profiles);
     let ignore_case = table.flag("ignore_case");
     let accept = patterns(table, "accept", ignore_case);
     let refuse = patterns(table, "refuse", ignore_case);
+    let refuse_phi = words(table, "refuse_phi", &Phi::ALL.map(|kind| (kind.word(), kind)));
+    let deny = deny(table, kind);
     let temp_names =
         if table.has("temp_names") { patterns(table, "temp_names", true) } else { Some(Patterns::temp_names()) };
     let max_size = table.size("max_size");
@@ -49,31 +54,64 @@ fn folder(table: &Table<'_>, path: Option<At<VirtualPath>>, to_all: &mut Vec<At<
         reader.error(size.span.clone(), "no file is that small", "leave `max_size` out for no limit");
     }
     let resume_window = table.span("resume_window");
-    if let (Some(window), Some(Some(expire))) = (&resume_window, &expire)
-        && window.value > *expire
+    if let (Some(window), Some(expire)) = (&resume_window, expire.and_then(|expire| expire.after))
+        && window.value > expire
         && table.has("resume_window")
     {
         reader.warn(
             window.span.clone(),
             "an unfinished upload lives longer than a finished one",
-            format!("`expire` is {}", show_span(*expire)),
+            format!("`expire` is {}", show_span(expire)),
         );
     }
     let finalize = finalize(table, kind, temp_names.as_ref(), resume_window.as_ref().map(|window| window.value));
     let overwrite = table.word("overwrite", &[("version", Overwrite::Version), ("refuse", Overwrite::Refuse)]);
+    let sender_delete = table.word("sender_delete", &[("keep", SenderDelete::Keep), ("shred", SenderDelete::Shred)]);
+    if (sender_delete, expire) == (Some(SenderDelete::Shred), Some(Expire::default())) {
+        let message = "what never expires has no shred key: its sender's removal reaches no backup";
+        reader.warn(table.span_of("sender_delete"), message, "give the folder an `expire`, as long as it may be");
+    }
+    let escrow = table.text("escrow");
+    if let Some(text) = &escrow
+        && let Err((message, hint)) = recipient::check(text.value)
+    {
+        reader.error(text.span.clone(), message, hint);
+    }
     let mtime = table.word("mtime", &[("client", Mtime::Client), ("received", Mtime::Received)]);
     let digests = digests(table);
+    let end_to_end = match table.has("require") {
+        true => table.word("require", &[("e2e", true)]),
+        false => Some(false),
+    };
+    if let (Some(text), Some(true)) = (&escrow, end_to_end) {
+        let message = "the server cannot seal to an escrow recipient what its sender has sealed already";
+        reader.error(text.span.clone(), message, "leave one of `escrow` and `require` out");
+    }
+    if kind == Some(FolderKind::Shared) && table.has("require") {
+        let hint = "remove `require`; what is sealed with `sealdrop seal` can be kept in any folder";
+        reader.error(
+            table.span_of("require"),
+            "a shared folder has no recipients that a file could be sealed to",
+            hint,
+        );
+    }
     Some(Folder {
         path: path?.value,
         kind: kind?,
         to: to.into_iter().map(|at| at.value).collect(),
-        expire: expire?,
+        expire: expire?.after,
+        pickups: expire?.pickups,
         accept: accept?,
         refuse: refuse?,
+        refuse_phi: refuse_phi?,
+        deny: deny?,
         max_size: max_size.map(|at| at.value),
         resume_window: resume_window?.value,
         finalize: finalize?,
         overwrite: overwrite?,
+        sender_delete: sender_delete?,
+        escrow: escrow.map(|text| text.value.to_owned()),
+        end_to_end: end_to_end?,
         mtime: mtime?,
         digests: digests?,
         temp_names: temp_names?,
@@ -167,7 +205,8 @@ fn recipients(table: &Table<'_>, kind: Option<FolderKind>) -> Vec<At<UserName>> 
     if texts.value.is_empty() {
         reader.error(texts.span.clone(), "nobody could read this drop", "name a user with an [inbox]");
     }
-    if texts.value.len() > RECIPIENTS_MAX {
+    // One place less where there is an escrow recipient.
+    if texts.value.len() + usize::from(table.has("escrow")) > RECIPIENTS_MAX {
         let hint = format!("at most {RECIPIENTS_MAX} fit into a sealed file: make another folder for the rest");
         reader.error(texts.span.clone(), "too many recipients for one drop", hint);
     }
@@ -183,32 +222,7 @@ fn recipients(table: &Table<'_>, kind: Option<FolderKind>) -> Vec<At<UserName>> 
     names
 }
 
-/// Outer `None`: cannot be used. Inner `None`: never.
-fn expire(table: &Table<'_>, kind: Option<FolderKind>) -> Option<Option<Duration>> {
-    let reader = table.reader();
-    if !table.has("expire") {
-        return match kind {
-            Some(FolderKind::Shared) => Some(None),
-            Some(FolderKind::Drop) => {
-                let hint = "expire = \"72h\", counted from receipt; or expire = \"never\"";
-                reader.error(table.span.clone(), "`expire` is missing: say how long a drop lives", hint);
-                None
-            }
-            None => None,
-        };
-    }
-    if table.text("expire")?.value == "never" {
-        return Some(None);
-    }
-    let span = table.span("expire")?;
-    if span.value < EXPIRE_MIN {
-        reader.error(span.span, "a drop lives for a minute at least", "write \"never\" if it shall not expire");
-        return None;
-    }
-    Some(Some(span.value))
-}
-
-fn patterns(table: &Table<'_>, name: &str, ignore_case: bool) -> Option<Patterns> {
+pub fn patterns(table: &Table<'_>, name: &str, ignore_case: bool) -> Option<Patterns> {
     let reader = table.reader();
     if !table.has(name) {
         return Some(Patterns::none());
@@ -245,6 +259,37 @@ fn patterns(table: &Table<'_>, name: &str, ignore_case: bool) -> Option<Patterns
         }
     }
     Patterns::new(&words, ignore_case).ok()
+}
+
+fn deny(table: &Table<'_>, kind: Option<FolderKind>) -> Option<Vec<Act>> {
+    let acts = words(table, "deny", &Act::ALL.map(|act| (act.word(), act)))?;
+    let has = |act| acts.contains(&act);
+    if kind == Some(FolderKind::Drop) && has(Act::Get) {
+        table.reader().warn(table.span_of("deny"), "a drop is never read back", "leave \"get\" out of `deny`");
+    }
+    if kind == Some(FolderKind::Drop) && has(Act::Put) {
+        let hint = "to stop one for a while, this is right; otherwise remove the folder";
+        table.reader().warn(table.span_of("deny"), "nothing can be sent to this drop", hint);
+    }
+    Some(acts)
+}
+
+/// A list of words, each once; `None` if one is none.
+fn words<T: Copy + PartialEq>(table: &Table<'_>, name: &str, all: &[(&'static str, T)]) -> Option<Vec<T>> {
+    if !table.has(name) {
+        return Some(Vec::new());
+    }
+    let texts = table.texts(name)?;
+    let mut found = Vec::new();
+    for text in &texts.value {
+        match table.one_of(name, text, all) {
+            Some(word) if found.contains(&word) => {
+                table.reader().error(text.span.clone(), "this word is there twice", "remove one of the two");
+            }
+            word => found.extend(word),
+        }
+    }
+    (found.len() == texts.value.len()).then_some(found)
 }
 
 fn digests(table: &Table<'_>) -> Option<Keeps> {

@@ -91,6 +91,11 @@ impl Problem {
         }
     }
 
+    /// Of the file as a whole, for a terminal: its path and the message.
+    pub fn one_line_of_path(&self) -> String {
+        format!("{}: {}", escaped(self.file.as_os_str().as_encoded_bytes()), printable(&self.message))
+    }
+
     /// From 1; `None` for a problem of the file as a whole.
     pub fn line(&self) -> Option<usize> {
         self.place.as_ref().map(|place| 1 + place.before().matches('\n').count())

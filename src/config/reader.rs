@@ -1,7 +1,7 @@
 //! One file's text and every complaint about it. Nothing is made from a file that has an error, and what may be a secret
 //! in it is never shown. `table` reads the values.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,11 +18,27 @@ pub struct Reader {
     problems: RefCell<Vec<Problem>>,
     /// Ranges never to be shown.
     secrets: RefCell<Vec<Range<usize>>>,
+    template: OnceCell<Template>,
+}
+
+/// A second text that the file takes from. Its spans begin where those of the file end.
+struct Template {
+    file: PathBuf,
+    text: Arc<str>,
+    /// With as much before it as the file is long.
+    behind: String,
+    user: String,
 }
 
 impl Reader {
     pub fn new(file: &Path, text: Arc<str>) -> Self {
-        Self { file: file.to_owned(), text, problems: RefCell::default(), secrets: RefCell::default() }
+        Self {
+            file: file.to_owned(),
+            text,
+            problems: RefCell::default(),
+            secrets: RefCell::default(),
+            template: OnceCell::new(),
+        }
     }
 
     /// The document, or nothing after syntax errors: a guess at what a broken file means would hide its one fault
@@ -39,6 +55,17 @@ impl Reader {
         errors.is_empty().then_some(document)
     }
 
+    /// The text of a template for `user`, to be parsed: a complaint about it names its file and the user.
+    pub fn goes_on_with(&self, file: &Path, text: &Arc<str>, user: &str) -> &str {
+        let made = || Template {
+            file: file.to_owned(),
+            text: text.clone(),
+            behind: format!("{}\n{text}", " ".repeat(self.text.len())),
+            user: user.to_owned(),
+        };
+        &self.template.get_or_init(made).behind
+    }
+
     pub fn error(&self, span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
         self.report(Severity::Error, span, message.into(), hint.into());
     }
@@ -48,9 +75,21 @@ impl Reader {
     }
 
     fn report(&self, severity: Severity, span: Range<usize>, message: String, hint: String) {
-        let place = Some(SourcePlace { source: self.text.clone(), span });
+        let start = self.text.len() + 1;
         let hint = Some(hint).filter(|hint| !hint.is_empty());
-        self.problems.borrow_mut().push(Problem { severity, file: self.file.clone(), place, message, hint });
+        let problem = match self.template.get().filter(|_| span.start >= start) {
+            None => {
+                let place = Some(SourcePlace { source: self.text.clone(), span });
+                Problem { severity, file: self.file.clone(), place, message, hint }
+            }
+            Some(template) => {
+                let span = span.start - start..span.end.saturating_sub(start);
+                let place = Some(SourcePlace { source: template.text.clone(), span });
+                let message = format!("{message} (for user \"{}\")", template.user);
+                Problem { severity, file: template.file.clone(), place, message, hint }
+            }
+        };
+        self.problems.borrow_mut().push(problem);
     }
 
     pub fn has_errors(&self) -> bool {
@@ -65,12 +104,20 @@ impl Reader {
     /// In the order of the text.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| problem.place.as_ref().map(|place| place.span.start));
+        let at = |problem: &Problem| problem.place.as_ref().map(|place| place.span.start);
+        problems.sort_by_key(|problem| (problem.file != self.file, at(problem)));
         let secrets = self.secrets.into_inner();
         if !secrets.is_empty() {
-            let shown = masked(&self.text, &secrets);
-            for place in problems.iter_mut().filter_map(|problem| problem.place.as_mut()) {
-                place.source = shown.clone();
+            let start = self.text.len() + 1;
+            let (behind, own): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|span| span.start >= start);
+            let behind: Vec<_> = behind.into_iter().map(|span| span.start - start..span.end - start).collect();
+            let own = masked(&self.text, &own);
+            let theirs = self.template.get().map(|template| masked(&template.text, &behind));
+            for problem in &mut problems {
+                let shown = if problem.file == self.file { Some(&own) } else { theirs.as_ref() };
+                if let (Some(place), Some(shown)) = (problem.place.as_mut(), shown) {
+                    place.source = shown.clone();
+                }
             }
         }
         problems

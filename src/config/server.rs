@@ -2,12 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::config::keys::{LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SSH, SWEEP};
+use crate::config::keys::{
+    ALARMS, ANOMALIES, AUDIT, BREAK_GLASS, CERTIFICATES, EXTERNAL, LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SSH, SWEEP,
+};
 use crate::config::reader::Reader;
+use crate::config::root_key::RootKey;
 use crate::config::schedule::Schedule;
-use crate::config::settings::{HostKey, Log, LogFormat, LogLevel, ServerLimits, Settings};
+use crate::config::settings::{
+    Anomalies, Audit, BreakGlass, BucketSpan, External, HostKey, Log, LogFormat, LogLevel, ServerLimits, Settings,
+};
+use crate::config::sshkey;
 use crate::config::table::{At, Table};
+use crate::config::{alarms, login, old_clients, profiles, recipient, roles, signed};
 
 /// `None` if the reader has been told of an error.
 pub fn settings(reader: &Reader) -> Option<Settings> {
@@ -32,6 +40,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
     if let Some(admin) = &admin {
         socket_path_fits(&top, admin);
     }
+    let root_key = root_key(&top, base, keys.as_deref());
     let user = account(&top);
     let ids = ids(&top);
     let host_keys = host_keys(&top);
@@ -45,7 +54,22 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
     }
     let limits = limits(&top.table("limits", &SERVER_LIMITS, &SERVER));
     let old_macs = top.table("ssh", &SSH, &SERVER).flag("old_macs");
-    let sweep = sweep(&top.table("sweep", &SWEEP, &SERVER));
+    let sweep_table = top.table("sweep", &SWEEP, &SERVER);
+    let sweep = sweep(&sweep_table);
+    let buckets = sweep_table.word("buckets", &[("hour", BucketSpan::Hour), ("day", BucketSpan::Day)]);
+    let policy_signers = signed::signers(&top);
+    let roles = roles::read(&top);
+    let break_glass = break_glass(&top.table("break_glass", &BREAK_GLASS, &SERVER));
+    let alarms = alarms::read(&top.table("alarms", &ALARMS, &SERVER), user.as_deref());
+    let old_clients: Option<Vec<_>> = old_clients::read(&top).into_iter().collect();
+    let profiles = profiles::read(&top);
+    let certificates = top.table("certificates", &CERTIFICATES, &SERVER);
+    let authorities = login::authorities(&certificates);
+    let revoked = certificates.text("revoked").map(|text| base.join(text.value));
+    let audit = audit(&top.table("audit", &AUDIT, &SERVER));
+    let anomalies = anomalies(&top.table("anomalies", &ANOMALIES, &SERVER));
+    let external_table = top.table("external", &EXTERNAL, &SERVER);
+    let external = external(&external_table, base);
     let log = log(&top.table("log", &LOG, &SERVER));
     if reader.has_errors() {
         return None;
@@ -55,6 +79,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         listen: listen?,
         state: state?,
         keys: keys?,
+        root_key: root_key?,
         admin: admin?,
         policies: policies?,
         user: user?,
@@ -62,10 +87,57 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         host_keys: host_keys?,
         limits: limits?,
         old_macs,
+        old_clients: old_clients?,
+        profiles,
+        authorities: authorities?,
+        revoked,
+        external,
+        policy_signers: policy_signers?,
         sweep: sweep?,
+        buckets: buckets?,
+        roles: roles?,
+        break_glass: break_glass?,
+        alarms: alarms?,
         test_clock,
+        audit: audit?,
+        anomalies: anomalies?,
         log: log?,
     })
+}
+
+/// If nothing is said, a file with the other keys.
+fn root_key(top: &Table<'_>, base: &Path, keys: Option<&Path>) -> Option<RootKey> {
+    if !top.has("root_key") {
+        return Some(RootKey::File(keys?.join("root")));
+    }
+    let text = top.text("root_key")?;
+    match RootKey::parse(text.value, base) {
+        Ok(root_key) => Some(root_key),
+        Err(error) => {
+            top.reader().error(text.span, error.message, error.hint);
+            None
+        }
+    }
+}
+
+/// `None` if it is not there, or after an error.
+fn external(table: &Table<'_>, base: &Path) -> Option<External> {
+    const TIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(20);
+    let (socket, timeout) = (table.text("socket"), table.span("timeout").map(|at| at.value));
+    if !table.is_there() {
+        return None;
+    }
+    let (socket, timeout) = (socket?, timeout?);
+    if socket.value.trim().is_empty() {
+        table.reader().error(socket.span, "`socket` is empty", "for example socket = \"/run/sealdrop-auth.sock\"");
+        return None;
+    }
+    if !TIMES.contains(&timeout) {
+        let hint = "1s to 20s: a login has 30 seconds for everything";
+        table.reader().error(table.span_of("timeout"), "this is no time to answer", hint);
+        return None;
+    }
+    Some(External { socket: base.join(socket.value), timeout })
 }
 
 /// The name of an account of the system; whether there is one shows when the server starts.
@@ -233,6 +305,52 @@ fn sweep(table: &Table<'_>) -> Option<Schedule> {
         table.reader().error(place.span.clone(), error.to_string(), hint);
     }
     Schedule::parse(schedule.value, zone.value).ok()
+}
+
+fn audit(table: &Table<'_>) -> Option<Audit> {
+    let (hides, names_expire) = (table.flag("phi_names"), table.span("names_expire"));
+    let auditor = table.has("auditor").then(|| table.text("auditor")).flatten();
+    if let Some(text) = &auditor
+        && let Err((message, hint)) = recipient::check(text.value.trim())
+    {
+        table.reader().error(text.span.clone(), message, hint);
+    }
+    if hides && auditor.is_none() {
+        table.reader().error(
+            table.span_of("phi_names"),
+            "names would be hidden from everybody: there is no `auditor`",
+            "`sealdrop keygen -o auditor.identity` on another machine, and its recipient here",
+        );
+    }
+    let auditor = auditor.filter(|_| hides).map(|text| text.value.trim().to_owned());
+    Some(Audit { auditor, names_expire: names_expire?.value })
+}
+
+fn anomalies(table: &Table<'_>) -> Option<Anomalies> {
+    let (factor, odd_hours_percent) = (table.count("factor", 1..=1000), table.count("odd_hours_percent", 0..=100));
+    let (pulls_min, failures_min) =
+        (table.count("pulls_min", 1..=1_000_000), table.count("failures_min", 1..=1_000_000));
+    let history = table.span("history");
+    Some(Anomalies {
+        history: history?.value,
+        factor: factor?,
+        pulls_min: pulls_min?,
+        failures_min: failures_min?,
+        odd_hours_percent: odd_hours_percent?,
+    })
+}
+
+fn break_glass(table: &Table<'_>) -> Option<BreakGlass> {
+    let within = table.span("within");
+    let mut approvers = Vec::new();
+    for text in table.has("approvers").then(|| table.texts("approvers")).flatten().map(|t| t.value).unwrap_or_default()
+    {
+        match sshkey::parse(text.value) {
+            Ok(_) => approvers.push(text.value.trim().to_owned()),
+            Err((message, hint)) => table.reader().error(text.span, message, hint),
+        }
+    }
+    Some(BreakGlass { approvers, within: within?.value })
 }
 
 fn log(table: &Table<'_>) -> Option<Log> {

@@ -73,12 +73,16 @@ pub fn list(directory: &Path) -> Result<(Vec<PathBuf>, Vec<Problem>), Problem> {
         let entry = entry.map_err(unreadable)?;
         let (name, path) = (entry.file_name(), entry.path());
         let name = name.to_string_lossy();
-        // Editors' backups, samples and hidden files are meant not to be read.
+        // Editors' backups, samples and hidden files are meant not to be read; signatures are read with what they sign.
         if name.starts_with(['.', '#'])
             || name.ends_with(['~'])
             || name.ends_with(".sample")
+            || name.ends_with(".toml.sig")
             || name.starts_with("README")
         {
+            continue;
+        }
+        if name == super::template::DIRECTORY && path.is_dir() {
             continue;
         }
         if name.ends_with(".toml") {

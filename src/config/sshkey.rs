@@ -38,8 +38,25 @@ pub fn parse(text: &str) -> Result<Parsed, Refused> {
     if first.contains("-cert-v01@openssh.com") {
         return Err((
             "certificates are not taken".to_owned(),
-            "give the public key itself, from the .pub file".to_owned(),
+            "give the public key itself, from the .pub file; the key of who signs certificates goes into `authorities`"
+                .to_owned(),
         ));
+    }
+    // Options of authorized_keys that only sk- keys have. What the server cannot demand must not look demanded.
+    match first.split(',').find(|option| ["verify-required", "no-touch-required"].contains(option)) {
+        Some("verify-required") => {
+            return Err((
+                "the server cannot demand a token's PIN".to_owned(),
+                "leave `verify-required` out, and make the key so that its token asks: `ssh-keygen -t ed25519-sk -O \
+                 verify-required`; docs/logins.md, \"Keys\""
+                    .to_owned(),
+            ));
+        }
+        Some(_) => {
+            let hint = "leave `no-touch-required` out: a token that asks for no touch is taken as it is";
+            return Err(("options before a key are not taken".to_owned(), hint.to_owned()));
+        }
+        None => {}
     }
     if first == "ssh-dss" {
         return Err(("DSA keys are not taken".to_owned(), "make another with `ssh-keygen -t ed25519`".to_owned()));
@@ -72,7 +89,10 @@ pub fn parse(text: &str) -> Result<Parsed, Refused> {
     let blob = key.to_bytes().map_err(|_| broken(text, first))?;
     let comment = String::from_utf8_lossy(key.comment().as_bytes()).into_owned();
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-    Ok(Parsed { key: PublicKey { algorithm: key.algorithm().to_string(), blob, fingerprint, comment }, unwise })
+    Ok(Parsed {
+        key: PublicKey { algorithm: key.algorithm().to_string(), blob, fingerprint, comment, expires: None },
+        unwise,
+    })
 }
 
 fn is_algorithm(word: &str) -> bool {
@@ -96,6 +116,14 @@ mod tests {
 
     const ED25519: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFcYizeBcGOaXgIJ/GeMA6KMTGTHeSZ1TbsknHBxIMcm nightly@acme imaging";
+
+    #[test]
+    fn what_a_token_cannot_be_made_to_do_is_not_taken_for_done() {
+        let token = "sk-ssh-ed25519@openssh.com AAAA token";
+        let refused = parse(&format!("verify-required {token}")).unwrap_err();
+        assert!(refused.0.contains("cannot demand") && refused.1.contains("ed25519-sk"), "{refused:?}");
+        assert!(parse(&format!("no-touch-required,verify-required {token}")).unwrap_err().0.contains("options"));
+    }
 
     #[test]
     fn a_key_is_known_by_what_ssh_keygen_prints() {

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::clock::Time;
-use crate::config::keys::{Key, NONE, REQUIRED, Section, Takes, quoted};
+use crate::config::keys::{KEY, Key, NONE, REQUIRED, Section, Takes, quoted};
 use crate::config::reader::Reader;
 use crate::config::suggest::nearest;
 use crate::policy::units::{ByteSize, UnitError, parse_span};
@@ -22,6 +22,15 @@ pub struct At<T> {
 
 /// A list of texts.
 pub type Texts<'a> = At<Vec<At<&'a str>>>;
+
+/// A list of lists of texts.
+pub type TextLists<'a> = At<Vec<Texts<'a>>>;
+
+/// A public key of a list.
+pub struct ListedKey<'a> {
+    pub text: At<&'a str>,
+    pub expires: Option<Time>,
+}
 
 /// One table of the file, and what it may hold.
 pub struct Table<'a> {
@@ -192,6 +201,31 @@ impl<'a> Table<'a> {
             }
         }
         (texts.len() == items.len()).then_some(At { value: texts, span: value.span() })
+    }
+
+    /// Each item of a list of texts or tables: the text, or the text `key` of the table, and what it says under `expires`.
+    pub fn keys(&self, name: &str) -> Option<At<Vec<ListedKey<'a>>>> {
+        let value = self.value(name)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(name, value);
+            return None;
+        };
+        let mut keys = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => {
+                    let text = At { value: text.as_ref(), span: item.span() };
+                    keys.push(ListedKey { text, expires: None });
+                }
+                DeValue::Table(entries) => {
+                    let table = Table::new(self.reader, entries, item.span(), &KEY, &[&KEY]);
+                    let expires = table.moment("expires").map(|at| at.value);
+                    keys.extend(table.text("key").map(|text| ListedKey { text, expires }));
+                }
+                _ => self.wrong_type(name, item),
+            }
+        }
+        (keys.len() == items.len()).then_some(At { value: keys, span: value.span() })
     }
 
     /// A list of texts, or a list of such lists.

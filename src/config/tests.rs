@@ -40,7 +40,7 @@ fn parse(files: &[(&str, &str)]) -> (Option<Policy>, Vec<Problem>) {
         .iter()
         .map(|(user, text)| (PathBuf::from(format!("policies/{user}.toml")), text.as_bytes().to_vec()))
         .collect();
-    policy_from(&files, NOW, false)
+    policy_from(&files, NOW, false, None, Profiles::new())
 }
 
 fn user(name: &str, rest: &str) -> String {
@@ -102,6 +102,7 @@ fn the_sample_settings_show_every_key() {
         let shown = sample.lines().any(|line| {
             let line = line.trim_start_matches(['#', ' ']);
             line.starts_with(&format!("[{}]", key.name))
+                || line.starts_with(&format!("[[{}]]", key.name))
                 || line.strip_prefix(key.name).is_some_and(|rest| rest.trim_start().starts_with('='))
         });
         assert!(shown, "config/sealdrop.toml does not show `{}`", key.name);
@@ -147,21 +148,82 @@ fn the_reference_agrees_with_the_code() {
 }
 
 #[test]
+fn the_published_schemas_agree_with_the_code() {
+    for file in schema::File::ALL {
+        agrees(&repository("config/schema").join(file.name()), &file.text());
+    }
+}
+
+#[test]
 fn every_default_is_a_value_its_key_takes() {
     for key in keys::SERVER.iter().chain(&keys::POLICY).flat_map(|section| section.keys) {
         let sound = key.default.starts_with('(')
             || match key.takes {
                 keys::Takes::Size => key.default.parse::<crate::policy::ByteSize>().is_ok(),
-                keys::Takes::Span => crate::policy::units::parse_span(key.default).is_ok(),
+                keys::Takes::Span | keys::Takes::Expiry => crate::policy::units::parse_span(key.default).is_ok(),
                 keys::Takes::Count => key.default.parse::<u64>().is_ok(),
                 keys::Takes::Flag => matches!(key.default, "true" | "false"),
                 keys::Takes::Word(words) => words.contains(&key.default),
                 keys::Takes::Text => !key.default.is_empty(),
-                keys::Takes::Texts | keys::Takes::Words(_) => key.default.starts_with('['),
+                keys::Takes::Texts | keys::Takes::Keys | keys::Takes::Words(_) | keys::Takes::Ways(_) => {
+                    key.default.starts_with('[')
+                }
                 keys::Takes::Moment | keys::Takes::Table | keys::Takes::Tables => false,
             };
         assert!(sound, "{}: {}", key.name, key.default);
     }
+}
+
+/// Without the list, what was revoked would be let in again.
+#[test]
+fn a_list_of_what_is_revoked_is_there_and_whole_or_the_configuration_is_not_used() {
+    let place = shipped();
+    let config = place.path().join("sealdrop.toml");
+    let sample = fs::read_to_string(&config).unwrap();
+    assert!(sample.contains("# revoked = "));
+    fs::write(&config, sample.replace("# revoked = ", "revoked = ")).unwrap();
+    let list = place.path().join("revoked");
+    let problem = |found: Result<Loaded, Problems>| found.unwrap_err().render(false);
+    assert!(problem(load(&config)).contains("there is no such file"));
+    fs::write(&list, "# a comment\nnot a key\n").unwrap();
+    assert!(problem(load(&config)).contains("line 2 is not a public key"));
+    fs::write(&list, b"SSHKRL\n\0\0\0\0\x01").unwrap();
+    assert!(problem(load(&config)).contains("broken or cut off"));
+    fs::write(&list, format!("{KEY}\n")).unwrap();
+    let loaded = load(&config).unwrap_or_else(|problems| panic!("{problems}"));
+    let warnings = Problems(loaded.warnings).render(false);
+    assert!(warnings.contains("ward-seven.toml") && warnings.contains("this key is revoked"), "{warnings}");
+}
+
+#[test]
+fn principals_without_any_authority_are_an_error() {
+    let text = "user = \"acme\"\n[login]\nprincipals = [\"acme\"]\n[[folder]]\npath = \"/desk\"\nkind = \"shared\"\n";
+    let files = [(PathBuf::from("policies/acme.toml"), text.as_bytes().to_vec())];
+    let (policy, problems) = policy_from(&files, NOW, false, Some(&Trust::default()), Profiles::new());
+    assert!(policy.is_none());
+    assert_eq!((problems[0].line(), problems[0].message.as_str()), (Some(3), "nobody can certify a key of \"acme\""));
+    let authorities = vec![sshkey::parse(KEY).unwrap().key];
+    let trust = Trust { authorities, ..Trust::default() };
+    let (policy, problems) = policy_from(&files, NOW, false, Some(&trust), Profiles::new());
+    assert!(problems.is_empty(), "{}", Problems(problems));
+    assert!(policy.unwrap().takes_certificates());
+}
+
+#[test]
+fn a_key_may_end_and_is_spoken_of_before() {
+    let ending = |at: &str| {
+        let text = format!(
+            "user = \"acme\"\n[login]\nkeys = [\n  \"{KEY}\",\n]\n[[folder]]\npath = \"/desk\"\nkind = \"shared\"\n"
+        );
+        let text = text.replace(&format!("\"{KEY}\""), &format!("{{ key = \"{KEY}\", expires = {at} }}"));
+        let (policy, problems) = parse(&[("acme", &text)]);
+        let key = policy.unwrap().user(&"acme".parse().unwrap()).unwrap().login.keys[0].clone();
+        (key.expires, problems.iter().map(|problem| (problem.line(), problem.message.clone())).collect::<Vec<_>>())
+    };
+    // NOW is 2026-11-22.
+    assert_eq!(ending("2027-11-22"), (Time::parse_rfc3339("2027-11-22T00:00:00Z"), vec![]));
+    assert_eq!(ending("2026-12-01").1, [(Some(4), "this key ends on 2026-12-01T00:00:00Z".to_owned())]);
+    assert_eq!(ending("2026-11-01").1, [(Some(4), "this key has expired on 2026-11-01T00:00:00Z".to_owned())]);
 }
 
 #[test]
@@ -178,12 +240,12 @@ fn windows_line_ends_and_a_byte_order_mark_change_nothing() {
 
 #[test]
 fn the_digest_is_of_names_and_contents_in_order() {
-    let a = (PathBuf::from("policies/a.toml"), b"1".to_vec());
-    let b = (PathBuf::from("policies/b.toml"), b"2".to_vec());
+    let text = |name: &str, bytes: &[u8]| PolicyText { name: name.to_owned(), bytes: bytes.to_vec() };
+    let (a, b) = (text("a.toml", b"1"), text("b.toml", b"2"));
     let both = digest(&[a.clone(), b.clone()]);
     assert_eq!(both, digest(&[b.clone(), a.clone()]));
-    let elsewhere = (PathBuf::from("/etc/a.toml"), b"1".to_vec());
-    assert_eq!(both, digest(&[elsewhere, b.clone()]));
+    assert_eq!(text_name(Path::new("/etc/policies/a.toml")), "a.toml");
+    assert_eq!(text_name(Path::new("policies/templates/a.toml")), "templates/a.toml");
     let mut expected = Vec::new();
     for (name, content) in [("a.toml", "1"), ("b.toml", "2")] {
         for part in [name, content] {
@@ -192,7 +254,7 @@ fn the_digest_is_of_names_and_contents_in_order() {
         }
     }
     assert_eq!(both.0, <[u8; 32]>::from(Sha256::digest(&expected)));
-    assert_ne!(both, digest(&[(a.0, b"12".to_vec()), (b.0, Vec::new())]));
+    assert_ne!(both, digest(&[text("a.toml", b"12"), text("b.toml", b"")]));
 }
 
 #[test]
@@ -277,6 +339,36 @@ fn what_may_be_a_secret_is_never_shown() {
 }
 
 #[test]
+fn the_keys_of_a_folders_recipients_go_into_one_envelope_or_the_policy_is_refused() {
+    use crate::seal::{Identity, Kem};
+    let hybrid = Identity::generate(Kem::XWing).unwrap().to_recipient().to_string();
+    let sealed = |key: &str| format!("[inbox]\nmode = \"sealed\"\nkey = \"{key}\"\n");
+    let mut files: Vec<(String, String)> = Vec::new();
+    for number in 0..7 {
+        let managed = "[inbox]\nmode = \"managed\"\nkem = \"mlkem768-p256\"\n";
+        let inbox = if number == 3 { managed.to_owned() } else { sealed(&hybrid) };
+        let name = format!("lab{number}");
+        files.push((name.clone(), user(&name, &inbox)));
+    }
+    files.push(("ssh".into(), user("ssh", &sealed(KEY))));
+    let told = |to: &str| {
+        let folder = format!("[[folder]]\npath = \"/a\"\nkind = \"drop\"\nto = [{to}]\nexpire = \"1h\"\n");
+        let mut all: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let acme = user("acme", &folder);
+        all.push(("acme", &acme));
+        let (policy, problems) = parse(&all);
+        (policy.is_some(), Problems(problems).to_string())
+    };
+    let six = (0..6).map(|number| format!("\"lab{number}\"")).collect::<Vec<_>>().join(", ");
+    let (fits, said) = told(&six);
+    assert!(fits && said.contains("post-quantum keys are experimental") && !said.contains("weakest"), "{said}");
+    let (fits, said) = told(&format!("{six}, \"lab6\""));
+    assert!(!fits && said.contains("do not fit"), "{said}");
+    let (fits, said) = told("\"lab0\", \"ssh\"");
+    assert!(fits && said.contains("as strong as the weakest"), "{said}");
+}
+
+#[test]
 fn dates_are_exact_moments() {
     let expires = |text: &str| {
         let (policy, problems) =
@@ -343,7 +435,7 @@ proptest! {
     fn no_bytes_whatever_make_it_panic(bytes: Vec<u8>, text in "(\\PC|[\\[\\]=\"\n\r\t#.{}a-z]){0,80}") {
         for content in [bytes, text.into_bytes()] {
             let files = [(PathBuf::from("policies/acme.toml"), content.clone())];
-            let (policy, problems) = policy_from(&files, NOW, false);
+            let (policy, problems) = policy_from(&files, NOW, false, None, Profiles::new());
             prop_assert!(policy.is_some() || any_error(&problems));
             let _ = Problems(problems).render(true);
             if let Ok(text) = source::text(Path::new("sealdrop.toml"), &content) {
@@ -369,7 +461,7 @@ proptest! {
         };
         let bad = format!("{}{put}{}", &good[..floor(at)], &good[floor(at + cut)..]);
         let files = [(PathBuf::from("policies/acme-imaging.toml"), bad.into_bytes())];
-        let (policy, problems) = policy_from(&files, NOW, false);
+        let (policy, problems) = policy_from(&files, NOW, false, None, Profiles::new());
         prop_assert!(policy.is_some() != any_error(&problems));
         let _ = Problems(problems).render(true);
     }

@@ -80,6 +80,11 @@ pub enum ToKeeper {
         from: Option<StagedFrom>,
         exclusive: bool,
     },
+    /// Another key for the journals of an upload that has lasted for long.
+    RenewJournal {
+        path: VirtualPath,
+        drop: DropId,
+    },
     /// All bytes are in the `.part` whose read-only descriptor comes along, and the session holds no writable one.
     /// The keeper adds the envelope, makes it durable, delivers it, records it, and only then answers `Committed`.
     Commit(Box<Commit>),
@@ -99,7 +104,7 @@ pub enum ToKeeper {
         /// The sentence its client got, if it was refused and the keeper does not know yet.
         say: Option<String>,
     },
-    /// To read a sealed file: the first 8,192 bytes of the file.
+    /// To read a sealed file: the first 8,192 bytes of the file, or what there is of them.
     Open {
         path: VirtualPath,
         #[serde(with = "serde_bytes")]
@@ -154,8 +159,17 @@ pub enum ToKeeper {
     Receipt {
         path: VirtualPath,
     },
+    /// A paper below `/receipts`, or its signature (`path` is as a listing there shows it), from byte `offset` on.
+    Paper {
+        path: VirtualPath,
+        offset: u32,
+    },
     /// Why an upload to `path` was refused.
     Rejected {
+        path: VirtualPath,
+    },
+    /// The certificate that what was sent to `path` is destroyed.
+    Certificate {
         path: VirtualPath,
     },
     /// The digest of the plaintext of the file at `path`, as the ledger has it; nothing is opened.
@@ -174,6 +188,11 @@ pub enum ToKeeper {
     Refused {
         what: String,
         path: Option<VirtualPath>,
+    },
+    /// The bytes of SFTP so far, for who looks at the sessions: now and then, while there are more.
+    Moved {
+        sent: u64,
+        received: u64,
     },
     /// The last words of an orderly end.
     Bye {
@@ -201,6 +220,8 @@ pub enum Abandon {
 pub struct StagedFrom {
     pub path: VirtualPath,
     pub drop: DropId,
+    /// The bucket that stands before the upload's journal.
+    pub bucket: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +255,7 @@ impl std::fmt::Debug for Key {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
     Staged(Box<Staged>),
+    Journal(JournalGrant),
     Committed {
         receipt: ReceiptId,
     },
@@ -252,6 +274,17 @@ pub enum Answer {
         more: bool,
         /// The path is a file's and not a folder's, and this is its entry.
         file: bool,
+    },
+    Certificate {
+        text: String,
+        signature: String,
+        at: Time,
+    },
+    Paper {
+        #[serde(with = "serde_bytes")]
+        part: Vec<u8>,
+        more: bool,
+        at: Time,
     },
     Rejected {
         text: String,
@@ -287,6 +320,16 @@ pub enum Status {
     Unsupported,
 }
 
+/// To seal an upload's journals with, for a while.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JournalGrant {
+    /// Stands before each journal, to ask with when the upload is continued.
+    pub bucket: u64,
+    pub key: Key,
+    /// A journal that is written after this could not be continued for as long as its folder says: ask for another.
+    pub renew: Time,
+}
+
 /// A granted upload.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Staged {
@@ -296,8 +339,10 @@ pub struct Staged {
     pub mode: u8,
     /// Fresh uploads: the key to seal with. Continued ones: `None`, it is in the journal.
     pub file_key: Option<Key>,
-    /// Seals and opens the upload's journal.
-    pub journal_key: Key,
+    /// Seals the upload's journal.
+    pub journal: JournalGrant,
+    /// Continued uploads: opens the journal there is. `None`: it may no longer be opened, nor the upload continued.
+    pub opens: Option<Key>,
     /// `path` is a temp name: CLOSE parks, a rename to a final name commits.
     pub temporary: bool,
     /// The folder delivers when an upload was left alone for a while after CLOSE.
@@ -311,20 +356,27 @@ pub struct Staged {
     /// What goes into the trailer.
     pub sender: UserName,
     pub recipients: Vec<UserName>,
+    /// The offline recipient that the file will be sealed to as well, `sealdrop1…`.
+    pub escrow: Option<String>,
     pub server: String,
+    /// The folder takes only what its sender sealed to just these recipients, `sealdrop1…`; empty: it takes anything.
+    pub sealed_to: Vec<String>,
 }
 
 /// A granted read.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Opened {
-    /// The session opens the records itself and sends the plaintext.
-    Managed { drop: DropId, file_key: Key },
+    /// The session opens the records itself and sends the plaintext, of which the ledger has this size and digest.
+    /// `counted`, of both: the drop expires by pickups, and CLOSE waits until a whole read is recorded.
+    Managed { drop: DropId, file_key: Key, size: u64, sha256: Digest, counted: bool },
     /// The recipient's identity is not here: the session sends the sealed file as it stands, with this envelope
     /// (8,096 bytes, the shred wrap taken off) in place of the one on disk.
     Sealed {
         drop: DropId,
+        size: u64,
         #[serde(with = "serde_bytes")]
         envelope: Vec<u8>,
+        counted: bool,
     },
 }
 
@@ -354,6 +406,8 @@ pub struct ReceiptText {
     pub signature: String,
     /// SSHSIG over the content itself, armoured.
     pub content_signature: String,
+    /// That its event is in the log.
+    pub proof: String,
 }
 
 /// A drop as the one who asks may know it.
@@ -366,11 +420,26 @@ pub struct DropStatus {
     pub sums: Sums,
     pub received: Time,
     pub expires: Option<Time>,
+    /// How often each recipient may pick it up.
+    pub pickups: Option<u32>,
     pub standing: Standing,
     /// A newer version took its place with its sender; what was delivered stays.
     pub superseded: Option<Newer>,
+    /// To its sender, of a manifest.
+    pub consignment: Option<ConsignmentStanding>,
     /// To its sender: every recipient. To a recipient: itself alone.
     pub deliveries: Vec<Pickups>,
+}
+
+/// What has come of what a manifest names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsignmentStanding {
+    pub files: u32,
+    /// While it is open: how many are not there yet.
+    pub open: u64,
+    pub until: Time,
+    /// Since it is closed: when, how many were missing, and how many were others.
+    pub closed: Option<(Time, u32, u32)>,
 }
 
 /// Since when there is a newer version, and to the sender: by which receipt.
@@ -405,6 +474,8 @@ pub struct Pickups {
     pub user: UserName,
     pub count: u32,
     pub last: Option<Time>,
+    /// When it last read some of it and not all.
+    pub part: Option<Time>,
     /// When it removed its own entry.
     pub removed: Option<Time>,
 }

@@ -8,6 +8,7 @@
 //! | session → keeper, before admission | [`porch`] | a stranger: `Attempt`, nothing else |
 //! | session ↔ keeper, after admission | [`jail`] | one user's session |
 //! | command → keeper | [`admin`] | the CLI |
+//! | keeper → runner | [`runner`] | the keeper: run the hook with this on its input |
 
 pub mod admin;
 pub mod channel;
@@ -15,6 +16,8 @@ pub mod gate;
 pub mod jail;
 pub mod phase;
 pub mod porch;
+pub mod role;
+pub mod runner;
 
 /// The largest message either way, in bytes. The longest are an envelope (8,096) and pages of lists, which their
 /// senders cut to fit.

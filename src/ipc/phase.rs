@@ -18,6 +18,7 @@ pub enum Phase {
 pub enum Request {
     Attempt,
     Stage,
+    RenewJournal,
     Commit,
     Park,
     Discard,
@@ -32,11 +33,14 @@ pub enum Request {
     SetTimes,
     Receipts,
     Receipt,
+    Paper,
     Rejected,
+    Certificate,
     Digests,
     DropStatus,
     Space,
     Refused,
+    Moved,
     Bye,
 }
 
@@ -44,9 +48,10 @@ pub enum Request {
 pub const COMMIT_DESCRIPTORS: usize = 1;
 
 impl Request {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Attempt,
         Self::Stage,
+        Self::RenewJournal,
         Self::Commit,
         Self::Park,
         Self::Discard,
@@ -61,11 +66,14 @@ impl Request {
         Self::SetTimes,
         Self::Receipts,
         Self::Receipt,
+        Self::Paper,
         Self::Rejected,
+        Self::Certificate,
         Self::Digests,
         Self::DropStatus,
         Self::Space,
         Self::Refused,
+        Self::Moved,
         Self::Bye,
     ];
 
@@ -103,6 +111,7 @@ impl From<&jail::ToKeeper> for Request {
         use jail::ToKeeper;
         match request {
             ToKeeper::Stage { .. } => Self::Stage,
+            ToKeeper::RenewJournal { .. } => Self::RenewJournal,
             ToKeeper::Commit(_) => Self::Commit,
             ToKeeper::Park { .. } => Self::Park,
             ToKeeper::Discard { .. } => Self::Discard,
@@ -117,11 +126,14 @@ impl From<&jail::ToKeeper> for Request {
             ToKeeper::SetTimes { .. } => Self::SetTimes,
             ToKeeper::Receipts { .. } => Self::Receipts,
             ToKeeper::Receipt { .. } => Self::Receipt,
+            ToKeeper::Paper { .. } => Self::Paper,
             ToKeeper::Rejected { .. } => Self::Rejected,
+            ToKeeper::Certificate { .. } => Self::Certificate,
             ToKeeper::Digests { .. } => Self::Digests,
             ToKeeper::DropStatus { .. } => Self::DropStatus,
             ToKeeper::Space { .. } => Self::Space,
             ToKeeper::Refused { .. } => Self::Refused,
+            ToKeeper::Moved { .. } => Self::Moved,
             ToKeeper::Bye { .. } => Self::Bye,
         }
     }

@@ -26,16 +26,15 @@ pub enum Credential {
     /// `none`: asks which methods there are.
     Nothing,
     /// "Would this key do?", before the client signs (RFC 4252 §7).
-    Offer {
-        key: Vec<u8>,
-    },
+    Offer { key: Vec<u8> },
     /// The session has verified the client's signature by this key.
-    Key {
-        key: Vec<u8>,
-    },
-    Password {
-        password: String,
-    },
+    Key { key: Vec<u8> },
+    /// The same for the key of this OpenSSH certificate, in its own wire form.
+    Certificate { certificate: Vec<u8> },
+    /// A password, perhaps with a one-time code at its end.
+    Password { password: String },
+    /// A one-time code, by keyboard-interactive (RFC 4256).
+    Code { code: String },
 }
 
 /// The keeper's answer to an [`Attempt`].
@@ -56,4 +55,6 @@ pub enum ToPorch {
 pub enum Method {
     PublicKey,
     Password,
+    /// By keyboard-interactive, with one prompt.
+    Code,
 }

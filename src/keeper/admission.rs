@@ -5,25 +5,31 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::desk::{Client, Refusals};
-use super::sessions::Place;
-use super::{Keeper, blocking};
+use super::desk::{Client, Openings, Refusals};
+use super::penalties::Turn;
+use super::sessions::{Activity, Place};
+use super::{Keeper, blocking, external};
 use crate::clock;
 use crate::ipc::jail::{Admission, FolderKind, FolderView};
 use crate::ipc::porch::{Attempt, Credential, Method, ToPorch};
 use crate::ledger::{Event, Kind};
-use crate::names::SessionId;
-use crate::policy::{self, Admitted, LoginFacts, LoginRefusal, LoginVerdict};
+use crate::names::{SessionId, UserName};
+use crate::policy::{
+    self, Admitted, Certificate, Certified, Checked, Choice, Given, Holding, LoginFacts, LoginRefusal, LoginVerdict,
+    SecretCheck,
+};
 use crate::sums::Keeps;
 use crate::vpath::VirtualPath;
+use zeroize::Zeroizing;
 
 /// What one connection has passed so far, and for whom.
 #[derive(Default)]
 pub struct Passed {
     user: String,
     methods: Vec<policy::Method>,
-    key: Option<String>,
+    holding: Option<Holding>,
     /// Keys and passwords that were wrong, whatever the name.
     failed: u32,
     /// The last key that was offered and would not do, with why. Clients offer every key they have, so this is in
@@ -34,7 +40,7 @@ pub struct Passed {
 pub enum Outcome {
     Answer(ToPorch),
     Admit {
-        client: Client,
+        client: Arc<Client>,
         admission: Box<Admission>,
         tree: OwnedFd,
         place: Place,
@@ -55,22 +61,40 @@ pub async fn attempt(keeper: &Arc<Keeper>, attempt: &Attempt, address: IpAddr, p
     }
     let policy = keeper.policy();
     let facts = LoginFacts { user: &attempt.user, address, now: clock::now(), passed: &passed.methods };
-    let (credential, password) = match &attempt.credential {
+    let (credential, secret) = match &attempt.credential {
         Credential::Nothing => (policy::Credential::Nothing, None),
         Credential::Offer { key } => (policy::Credential::Offer(key), None),
         Credential::Key { key } => (policy::Credential::Key(key), None),
-        Credential::Password { password } => {
-            (policy::Credential::Password, Some(zeroize::Zeroizing::new(password.clone())))
-        }
+        Credential::Certificate { certificate } => (policy::Credential::Certificate(certificate), None),
+        Credential::Password { password } => (policy::Credential::Password, Some(password)),
+        Credential::Code { code } => (policy::Credential::Code, Some(code)),
     };
-    let verdict = match (policy::login(&policy, &facts, credential), password) {
-        (LoginVerdict::CheckPassword(check), Some(password)) => {
-            let _turn = keeper.password_turns.acquire().await;
-            match tokio::task::spawn_blocking(move || check.verify(&password)).await {
-                Ok(verdict) => verdict,
-                Err(e) => {
-                    tracing::error!(error = %e, "a password check broke");
-                    refused(&policy)
+    let mut told = None;
+    let verdict = match (policy::login(&policy, &facts, credential), secret) {
+        (LoginVerdict::CheckSecret(check), Some(secret)) => {
+            // Who has a key never comes here.
+            match keeper.penalties.turn(address, &attempt.user, facts.now) {
+                Turn::Refused => check.refuse(LoginRefusal::Slowed),
+                Turn::After(wait) => {
+                    tokio::time::sleep(wait).await;
+                    let is_code = matches!(credential, policy::Credential::Code);
+                    let secret = Zeroizing::new(secret.clone());
+                    let begun = Instant::now();
+                    let verdict = if check.asks_outside() {
+                        asked(keeper, &attempt.user, address, check, &secret, &mut told).await
+                    } else {
+                        checked(keeper, &attempt.user, check, secret, is_code).await
+                    };
+                    if let LoginVerdict::Refuse { reason, .. } = &verdict {
+                        // What could not be asked was no guess: nobody learned anything.
+                        if *reason != LoginRefusal::NotAsked {
+                            keeper.penalties.failed(address, &attempt.user, clock::now());
+                        }
+                        let outside = !is_code && policy.users().any(|user| user.asks_outside());
+                        let floor = external::floor(keeper.settings.external.as_ref(), outside);
+                        tokio::time::sleep(floor.saturating_sub(begun.elapsed())).await;
+                    }
+                    verdict
                 }
             }
         }
@@ -79,32 +103,87 @@ pub async fn attempt(keeper: &Arc<Keeper>, attempt: &Attempt, address: IpAddr, p
     match verdict {
         LoginVerdict::Admit(admitted) => admit(keeper, &policy, admitted, address, passed).await,
         LoginVerdict::Acceptable => Outcome::Answer(ToPorch::Acceptable),
-        LoginVerdict::Partial { passed: step, methods } => {
-            passed.methods.push(step);
-            if let Credential::Key { key } = &attempt.credential {
-                passed.key = fingerprint(key);
-            }
+        LoginVerdict::Partial { passed: steps, holding, methods } => {
+            passed.methods.extend(steps);
+            passed.holding = holding.or(passed.holding.take());
             Outcome::Answer(ToPorch::Partial { methods: wire(&methods) })
         }
         LoginVerdict::Refuse { reason, methods } => {
-            let event = refusal(keeper, attempt, address, reason);
+            let mut event = refusal(keeper, attempt, address, reason);
+            event.detail = event.detail.or(told);
             match attempt.credential {
                 // Asking for the methods is not an attempt, and every client does it.
                 Credential::Nothing => {}
                 Credential::Offer { .. } => passed.refused_offer = Some(event),
-                Credential::Key { .. } | Credential::Password { .. } => {
+                _ => {
                     passed.failed += 1;
                     record(keeper, event).await;
                 }
             }
             Outcome::Answer(ToPorch::Refuse { methods: wire(&methods) })
         }
-        LoginVerdict::CheckPassword(_) => Outcome::Answer(ToPorch::Refuse { methods: wire(&policy.methods()) }),
+        LoginVerdict::CheckSecret(_) => Outcome::Answer(ToPorch::Refuse { methods: wire(&policy.choices()) }),
     }
 }
 
-fn refused(policy: &policy::Policy) -> LoginVerdict {
-    LoginVerdict::Refuse { reason: LoginRefusal::WrongPassword, methods: policy.methods() }
+/// A password or code, checked where it blocks nobody. A code that was right is marked as used before anything follows from it.
+async fn checked(
+    keeper: &Arc<Keeper>,
+    name: &str,
+    check: SecretCheck,
+    secret: Zeroizing<String>,
+    is_code: bool,
+) -> LoginVerdict {
+    let _turn = keeper.password_turns.acquire().await;
+    let (worker, name, now) = (Arc::clone(keeper), name.parse::<UserName>().ok(), clock::now());
+    let work = move || {
+        let opened = name.as_ref().zip(check.secret()).and_then(|(name, sealed)| {
+            let opened = worker.keys.open_totp(name, sealed);
+            opened
+                .inspect_err(|e| tracing::error!(user = %name, error = %e, "no code of this user can be checked"))
+                .ok()
+        });
+        let given = if is_code { Given::Code(&secret) } else { Given::Password(&secret) };
+        match (check.verify(given, opened.as_ref(), now), &name) {
+            (Checked::Decided(verdict), _) => Ok(verdict),
+            (Checked::Code { step, fresh, used }, Some(name)) => {
+                worker.codes.use_once(name, step).map(|first| if first { *fresh } else { *used })
+            }
+            (Checked::Code { used, .. }, None) => Ok(*used),
+        }
+    };
+    let broke = match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(verdict)) => return verdict,
+        Ok(Err(e)) => e.to_string(),
+        Err(e) => e.to_string(),
+    };
+    tracing::error!(why = broke, "a password or code could not be checked");
+    LoginVerdict::Refuse { reason: LoginRefusal::WrongPassword, methods: keeper.policy().choices() }
+}
+
+/// A password that the site's authenticator decides on. `told`: what it gives as its reason, or why it could not be asked.
+async fn asked(
+    keeper: &Keeper,
+    name: &str,
+    address: IpAddr,
+    check: SecretCheck,
+    secret: &str,
+    told: &mut Option<String>,
+) -> LoginVerdict {
+    let Ok(user) = name.parse::<UserName>() else { return check.refuse(LoginRefusal::UnknownUser) };
+    let settings = &keeper.settings;
+    match external::ask(settings.external.as_ref(), &settings.name, &user, address, secret).await {
+        Ok(Ok(())) => check.accepted(),
+        Ok(Err(reason)) => {
+            *told = reason;
+            check.refuse(LoginRefusal::Outside)
+        }
+        Err(error) => {
+            tracing::error!(%user, %error, "the site's authenticator could not be asked");
+            *told = Some(error.to_string());
+            check.refuse(LoginRefusal::NotAsked)
+        }
+    }
 }
 
 async fn admit(
@@ -115,13 +194,15 @@ async fn admit(
     passed: &Passed,
 ) -> Outcome {
     let user = admitted.user();
-    let key = admitted.key().map(str::to_owned).or_else(|| passed.key.clone());
-    let refuse_with = || Outcome::Answer(ToPorch::Refuse { methods: wire(&policy.methods()) });
+    let holding = admitted.holding().or(passed.holding.as_ref()).cloned();
+    let key = holding.as_ref().map(|holding| holding.fingerprint.clone());
+    let refuse_with = || Outcome::Answer(ToPorch::Refuse { methods: wire(&policy.choices()) });
     let mut event = Event::new(clock::now(), Kind::LoggedIn);
     event.user = Some(user.name.clone());
     event.key.clone_from(&key);
     event.address = Some(address);
     event.policy = Some(policy.digest);
+    event.detail = holding.as_ref().and_then(|holding| holding.certified.as_ref()).map(Certified::words);
 
     let Some(place) = keeper.sessions.place(&user.name, user.limits.sessions) else {
         event.kind = Kind::LoginRefused;
@@ -148,7 +229,17 @@ async fn admit(
         tracing::error!(user = %user.name, why = e.why, "a login is not in the ledger, so it is refused");
         return refuse_with();
     }
-    let client = Client { user: user.name.clone(), session, key, address, since, refusals: Refusals::default() };
+    let client = Client {
+        user: user.name.clone(),
+        session,
+        key,
+        holding,
+        address,
+        since,
+        refusals: Refusals::default(),
+        openings: Openings::default(),
+        activity: Activity::default(),
+    };
     let admission = Admission {
         user: user.name.clone(),
         session,
@@ -159,7 +250,7 @@ async fn admit(
         handles_max: keeper.settings.limits.handles,
         idle_max: keeper.settings.limits.idle,
     };
-    Outcome::Admit { client, admission: Box::new(admission), tree, place }
+    Outcome::Admit { client: Arc::new(client), admission: Box::new(admission), tree, place }
 }
 
 /// The folders at the top of a user's view.
@@ -207,8 +298,17 @@ fn refusal(keeper: &Keeper, attempt: &Attempt, address: IpAddr, reason: LoginRef
     event.policy = Some(policy.digest);
     // An unknown name is often a password typed into the wrong field: it is not kept.
     event.user = attempt.user.parse().ok().filter(|name| policy.user(name).is_some());
-    if let Credential::Offer { key } | Credential::Key { key } = &attempt.credential {
-        event.key = fingerprint(key);
+    match &attempt.credential {
+        Credential::Offer { key } | Credential::Key { key } => event.key = fingerprint(key),
+        Credential::Certificate { certificate } => {
+            if let Ok(certificate) = Certificate::parse(certificate) {
+                let holding = certificate.holding();
+                event.key = Some(holding.fingerprint);
+                // What it says of itself, which is worth as much as its signature: the reason says whether that held.
+                event.detail = holding.certified.as_ref().map(Certified::words);
+            }
+        }
+        _ => {}
     }
     event
 }
@@ -225,12 +325,13 @@ fn fingerprint(blob: &[u8]) -> Option<String> {
     Some(key.fingerprint(russh::keys::HashAlg::Sha256).to_string())
 }
 
-fn wire(methods: &[policy::Method]) -> Vec<Method> {
-    methods
+fn wire(choices: &[Choice]) -> Vec<Method> {
+    choices
         .iter()
-        .map(|method| match method {
-            policy::Method::PublicKey => Method::PublicKey,
-            policy::Method::Password => Method::Password,
+        .map(|choice| match choice {
+            Choice::PublicKey => Method::PublicKey,
+            Choice::Password => Method::Password,
+            Choice::Code => Method::Code,
         })
         .collect()
 }

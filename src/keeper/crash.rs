@@ -2,7 +2,7 @@
 //! started with `SEALDROP_CRASH_AT=<name>` kills itself with SIGKILL when it gets there, and with `SEALDROP_STOP_AT=<name>`
 //! stops itself with SIGSTOP, so that a test can cut the power at that very moment. A release build has none of this.
 
-/// Every place, in the order a commit, one of a duplicate and a sweep pass them.
+/// Every place, in the order a commit, one of a duplicate, a sweep, orders and a last pickup pass them.
 pub const PLACES: &[&str] = &[
     "commit-taken-over",
     "commit-envelope",
@@ -23,15 +23,47 @@ pub const PLACES: &[&str] = &[
     "sweep-recorded",
     "sweep-key-destroyed",
     "sweep-key-recorded",
+    "sweep-key-certified",
     "removal-recorded",
+    "shred-ordered",
+    "shred-forgotten",
+    "hold-moving",
+    "rewrap-noted",
+    "rewrap-written",
+    "rewrap-ended",
+    "hold-rewrapped",
+    "hold-recorded",
+    "pickup-recorded",
 ];
+
+/// Those of a rotation, in the order in which one of the root key, of an identity and of the receipt key pass them.
+pub const ROTATION_PLACES: &[&str] = &[
+    "rotate-root-made",
+    "rotate-root-older",
+    "rotate-root-placed",
+    "rotate-root-rewrapped",
+    "rotate-root-ended",
+    "rotate-identity-retired",
+    "rotate-identity-made",
+    "rewrap-noted",
+    "rewrap-written",
+    "rewrap-ended",
+    "rotate-identity-ended",
+    "rotate-receipt-made",
+    "rotate-receipt-noted",
+    "rotate-receipt-placed",
+];
+
+/// That of a notice: the hook has taken it, and that is not in the ledger yet.
+pub const NOTICE_PLACES: &[&str] = &["notice-told"];
 
 /// Dies or stops here if a test asked for it.
 #[cfg(debug_assertions)]
 pub fn point(place: &str) {
     use nix::sys::signal::{Signal, kill};
 
-    debug_assert!(PLACES.contains(&place), "{place} is not in the list");
+    let lists = [PLACES, ROTATION_PLACES, NOTICE_PLACES];
+    debug_assert!(lists.iter().any(|list| list.contains(&place)), "{place} is not in the lists");
     for (variable, signal) in [("SEALDROP_CRASH_AT", Signal::SIGKILL), ("SEALDROP_STOP_AT", Signal::SIGSTOP)] {
         if std::env::var_os(variable).is_some_and(|wanted| wanted == place) {
             let _ = kill(nix::unistd::Pid::this(), signal);

@@ -69,15 +69,20 @@ struct Made {
 }
 
 impl Names {
-    /// Begins to name `file`, which is `drop`, from its sender's `tree`.
+    /// Begins to name `file`, which is `drop`, from its sender's `tree`: its mark is there, and durable after
+    /// [`Self::sync_mark`].
     pub fn begin(file: BorrowedFd<'_>, drop: DropId, tree: BorrowedFd<'_>) -> io::Result<Self> {
         let commit = files::open_dir_beneath(tree, Path::new(COMMIT))?;
         let mark = OsString::from(format!("{drop}{MARK}"));
         remove_if_there(commit.as_fd(), &mark)?;
         files::link_fd(file, commit.as_fd(), &mark)?;
-        // Durable before the names it stands for: after a power cut nothing else would lead to them.
-        files::sync(commit.as_fd())?;
         Ok(Self { mark: Some((commit, mark)), made: Vec::new() })
+    }
+
+    /// The mark is durable before the names it stands for: after a power cut nothing else would lead to them. After the file
+    /// itself has been synced this costs a journalling file system nothing more.
+    pub fn sync_mark(&self) -> io::Result<()> {
+        self.mark.as_ref().map_or(Ok(()), |(commit, _)| files::sync(commit.as_fd()))
     }
 
     /// Names `file` as `path` in `tree`; the parent folder must exist. Answers the numbered name that an older file got.

@@ -5,8 +5,8 @@ use super::Keeper;
 use super::desk::{Client, Refusal};
 use super::open::readable;
 use crate::clock::{self, Time};
-use crate::ipc::jail::{Answer, DropStatus, Newer, Pickups, Standing};
-use crate::ledger::{DropKind, DropRecord, DropState, Kind};
+use crate::ipc::jail::{Answer, ConsignmentStanding, DropStatus, Newer, Pickups, Standing};
+use crate::ledger::{DropKind, DropRecord, DropState, Kind, LedgerError};
 use crate::names::UserName;
 use crate::policy::{Operation, Place};
 use crate::sums::Sums;
@@ -47,26 +47,48 @@ pub async fn status(keeper: &Keeper, client: &Client, path: &VirtualPath) -> Res
             sums: Sums::default(),
             received: waits.closed_at,
             expires: None,
+            pickups: None,
             standing: Standing::Waiting { until: waits.until(&keeper.policy()) },
             superseded: None,
+            consignment: None,
             deliveries: Vec::new(),
         })));
     }
-    let mut found = keeper.ledger.drop_at(&client.user, path)?;
-    if found.is_none() && matches!(grant.place(), Place::Folder { .. }) {
-        let receipt = keeper.ledger.receipt_at(&client.user, path)?;
-        found = match receipt {
+    let told = of(keeper, &client.user, path, matches!(grant.place(), Place::Folder { .. }))?;
+    let told = told.ok_or_else(|| Refusal::not_there("no drop that this user may know of is or was at this path"))?;
+    let mut event = keeper.event(client, Kind::StatusRead, Some(path));
+    event.drop = Some(told.drop);
+    keeper.record_event(event).await?;
+    Ok(Answer::DropStatus(Box::new(told)))
+}
+
+/// What `user` may know of what is at `path` in its view, or, if it is a `folder`'s, of what it sent there.
+pub fn of(
+    keeper: &Keeper,
+    user: &UserName,
+    path: &VirtualPath,
+    folder: bool,
+) -> Result<Option<DropStatus>, LedgerError> {
+    let mut found = keeper.ledger.drop_at(user, path)?;
+    if found.is_none() && folder {
+        found = match keeper.ledger.receipt_at(user, path)? {
             Some(receipt) => keeper.ledger.drop_record(&receipt.drop)?,
             None => None,
         };
     }
-    let record = found.ok_or_else(|| Refusal::not_there("no drop of this user is or was at this path"))?;
-    let told =
-        told(&record, &client.user, clock::now()).ok_or_else(|| Refusal::not_there("the drop is another user's"))?;
-    let mut event = keeper.event(client, Kind::StatusRead, Some(path));
-    event.drop = Some(record.drop);
-    keeper.record_event(event).await?;
-    Ok(Answer::DropStatus(Box::new(told)))
+    let Some(record) = found else { return Ok(None) };
+    let Some(mut told) = told(&record, user, clock::now()) else { return Ok(None) };
+    if record.sender == *user
+        && let Some(consignment) = keeper.ledger.consignment(&record.drop)?
+    {
+        told.consignment = Some(ConsignmentStanding {
+            files: consignment.listed,
+            open: keeper.ledger.consignment_open(&record.drop)?,
+            until: consignment.due,
+            closed: consignment.closed.map(|closed| (closed.at, closed.missing, closed.different)),
+        });
+    }
+    Ok(Some(told))
 }
 
 /// What `user` may know of the drop; `None`: not even that there is one.
@@ -79,7 +101,13 @@ fn told(record: &DropRecord, user: &UserName, now: Time) -> Option<DropStatus> {
         // A shared file is delivered to nobody but its owner, who is not waiting for a pick-up.
         .filter(|_| record.kind == DropKind::Drop)
         .filter(own)
-        .map(|d| Pickups { user: d.user.clone(), count: d.picked_up, last: d.last_pickup, removed: d.unlinked })
+        .map(|d| Pickups {
+            user: d.user.clone(),
+            count: d.picked_up,
+            last: d.last_pickup,
+            part: d.last_part,
+            removed: d.unlinked,
+        })
         .collect();
     if !is_sender && deliveries.is_empty() {
         return None;
@@ -102,9 +130,11 @@ fn told(record: &DropRecord, user: &UserName, now: Time) -> Option<DropStatus> {
         sums: record.sums,
         received: record.received,
         expires: record.expires,
+        pickups: record.pickups,
         standing,
         // By which receipt is between the sender and this server.
         superseded: record.superseded.map(|newer| Newer { at: newer.at, by: is_sender.then_some(newer.by) }),
+        consignment: None,
         deliveries,
     })
 }
@@ -141,10 +171,16 @@ mod tests {
             mtime: None,
             received: Time(1_000),
             expires: Some(Time(2_000)),
+            pickups: None,
             bucket: None,
             state: DropState::Live,
             policy: Digest([4; 32]),
             superseded: None,
+            escrow: None,
+            order: None,
+            moving: None,
+            certified: None,
+            unmatched_signature: None,
         }
     }
 

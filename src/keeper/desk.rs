@@ -11,17 +11,19 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::admission::{self, Passed};
-use super::commit::Ended;
-use super::sessions::Stranger;
-use super::{Keeper, commit, describe, namespace, open, receipts, rejected, reload};
+use super::sessions::{Activity, Stranger};
+use super::uploads::Ended;
+use super::{Keeper, certificates, commit, describe, namespace, open, receipts, rejected, reload, uploads};
 use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
 use crate::ipc::jail::{Answer, Ask, Status, ToKeeper, ToSession};
 use crate::ipc::phase::{Phase, Request};
 use crate::ipc::porch;
 use crate::ledger::{Batch, Event, Kind};
-use crate::names::{SessionId, UserName};
-use crate::policy::{Facts, Grant, Operation, Reason, Verdict, decide};
+use crate::names::{DropId, SessionId, UserName};
+use crate::policy::decide::{self, Facts, Operation, Verdict, decide};
+use crate::policy::{Grant, Holding, Reason};
+use crate::shown::{self, Shown};
 use crate::vpath::VirtualPath;
 
 /// Requests of one session that the keeper works on at once; more wait in the socket. Bounds what a session can make
@@ -45,9 +47,36 @@ pub struct Client {
     pub session: SessionId,
     /// Fingerprint of the key that logged in.
     pub key: Option<String>,
+    /// That key, and the certificate if it was one. `None`: a password alone.
+    pub holding: Option<Holding>,
     pub address: IpAddr,
     pub since: Time,
     pub refusals: Refusals,
+    pub openings: Openings,
+    pub activity: Activity,
+}
+
+/// When what a session reads was opened: how long a download took.
+#[derive(Default)]
+pub struct Openings(std::sync::Mutex<std::collections::VecDeque<(DropId, Time)>>);
+
+impl Openings {
+    /// Of more than these at once, the oldest is forgotten: its download has no duration.
+    const MAX: usize = 256;
+
+    pub fn begin(&self, drop: DropId, at: Time) {
+        let mut openings = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if openings.len() == Self::MAX {
+            openings.pop_front();
+        }
+        openings.push_back((drop, at));
+    }
+
+    pub fn end(&self, drop: &DropId) -> Option<Time> {
+        let mut openings = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let at = openings.iter().position(|(open, _)| open == drop)?;
+        openings.remove(at).map(|(_, since)| since)
+    }
 }
 
 /// How often a session was refused.
@@ -166,11 +195,27 @@ impl Keeper {
     }
 
     /// Durable when it returns.
-    pub async fn record(&self, batch: Batch) -> Result<crate::ledger::Committed, Refusal> {
-        match self.ledger.submit(batch).await {
+    pub async fn record(&self, mut batch: Batch) -> Result<crate::ledger::Committed, Refusal> {
+        // What the operator is to be told of it is durable with it, or is not.
+        let attached = self.attach(&mut batch);
+        let under_way = self.counts.commit();
+        let recorded = match self.ledger.submit(batch).await {
             Ok(result) => result.map_err(Refusal::from),
             Err(_) => Err(Refusal::machine("the ledger has stopped")),
-        }
+        };
+        drop(under_way);
+        self.settle_attached(attached, recorded.is_ok());
+        recorded
+    }
+
+    /// The same on a thread that may wait.
+    pub fn record_here(&self, mut batch: Batch) -> Result<crate::ledger::Committed, crate::ledger::LedgerError> {
+        let attached = self.attach(&mut batch);
+        let under_way = self.counts.commit();
+        let recorded = self.ledger.commit(batch);
+        drop(under_way);
+        self.settle_attached(attached, recorded.is_ok());
+        recorded
     }
 
     pub async fn record_event(&self, event: Event) -> Result<(), Refusal> {
@@ -212,7 +257,6 @@ pub async fn serve(keeper: Arc<Keeper>, socket: AsyncSocket, pid: i32, address: 
                         return admission::left(&keeper, &passed, address).await;
                     }
                     admission::Outcome::Admit { client, admission, tree, place } => {
-                        let client = Arc::new(client);
                         keeper.sessions.enter(&client, pid, Arc::clone(&socket));
                         drop(place);
                         // The policy may be another since the login was decided: who came in meanwhile was not among
@@ -303,19 +347,25 @@ async fn jail(keeper: &Arc<Keeper>, socket: &Arc<AsyncSocket>, client: &Arc<Clie
 /// Does one request. What is refused is in the ledger before the client hears of it.
 async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, descriptors: Vec<OwnedFd>) -> Answer {
     let (kind, path) = subject(&request);
+    let shown = path.as_ref().map(|path| decide::tellable(&keeper.policy(), &client.user, path));
+    client.activity.asked(&request, shown.as_ref());
     // Clients look for receipts that are not there yet, some of them all day; that is no refusal.
     let looks = matches!(request, ToKeeper::Receipts { .. });
-    let sent = match &request {
-        ToKeeper::Commit(commit) => Some(commit.size),
-        _ => None,
-    };
+    let ends_upload = matches!(request, ToKeeper::Commit(_) | ToKeeper::Park { .. } | ToKeeper::Discard { .. });
+    let (mut sent, mut to) = (None, None);
+    match &request {
+        ToKeeper::Commit(commit) => sent = Some(commit.size),
+        ToKeeper::Rename { to: name, .. } => to = Some(name.clone()),
+        _ => {}
+    }
     let done = match request {
-        ToKeeper::Stage { path, from, exclusive } => commit::stage(keeper, client, path, from, exclusive).await,
+        ToKeeper::Stage { path, from, exclusive } => uploads::stage(keeper, client, path, from, exclusive).await,
+        ToKeeper::RenewJournal { path, drop } => uploads::renew_journal(keeper, client, &path, drop).await,
         ToKeeper::Commit(request) => commit::commit(keeper, client, *request, descriptors).await,
-        ToKeeper::Park { path, drop, size } => commit::park(keeper, client, &path, drop, size).await,
+        ToKeeper::Park { path, drop, size } => uploads::park(keeper, client, &path, drop, size).await,
         ToKeeper::Discard { path, drop, bytes, keep, why, say } => {
             let ended = Ended { drop, bytes, keep, why, say: say.map(bounded) };
-            commit::discard(keeper, client, &path, ended).await
+            uploads::discard(keeper, client, &path, ended).await
         }
         ToKeeper::Open { path, header } => open::open(keeper, client, path, header).await,
         ToKeeper::Pulled { path, drop, bytes, whole } => open::pulled(keeper, client, &path, drop, bytes, whole).await,
@@ -328,23 +378,35 @@ async fn answer(keeper: &Arc<Keeper>, client: &Arc<Client>, request: ToKeeper, d
         ToKeeper::SetTimes { path, atime, mtime } => namespace::set_times(keeper, client, path, atime, mtime).await,
         ToKeeper::Receipts { path, after } => receipts::list(keeper, client, path, after).await,
         ToKeeper::Receipt { path } => receipts::read(keeper, client, path).await,
+        ToKeeper::Paper { path, offset } => receipts::paper(keeper, client, path, offset).await,
         ToKeeper::Rejected { path } => rejected::read(keeper, client, path).await,
+        ToKeeper::Certificate { path } => certificates::read(keeper, client, path).await,
         ToKeeper::Digests { path } => describe::digests(keeper, client, &path).await,
         ToKeeper::DropStatus { path } => describe::status(keeper, client, &path).await,
         ToKeeper::Space { path } => namespace::space(keeper, client, &path).await,
         ToKeeper::Refused { what, path } => {
+            let path = path.map(|path| decide::tellable(&keeper.policy(), &client.user, &path));
             let event = keeper.event(client, Kind::OperationRefused, path.as_ref()).refused(bounded(what));
             let recorded = keeper.record_event(event).await;
             client.refusals.pace().await;
             recorded.map(|()| Answer::Done)
         }
+        ToKeeper::Moved { sent, received } => {
+            client.activity.moved(sent, received);
+            Ok(Answer::Done)
+        }
         // Ends the conversation; `jail` never passes it on.
         ToKeeper::Bye { .. } => Ok(Answer::Done),
     };
+    match &done {
+        Ok(Answer::Staged(_)) => client.activity.upload_begun(),
+        Ok(_) if ends_upload => client.activity.upload_ended(),
+        _ => {}
+    }
     match done {
         Ok(answer) => answer,
         Err(refusal) if looks && refusal.status == Status::NoSuchFile => sorry(&refusal),
-        Err(refusal) => refuse(keeper, client, kind, path, sent, refusal).await,
+        Err(refusal) => refuse(keeper, client, (kind, path, to), sent, refusal).await,
     }
 }
 
@@ -356,21 +418,25 @@ fn bounded(words: String) -> String {
 async fn refuse(
     keeper: &Keeper,
     client: &Client,
-    kind: Kind,
-    path: Option<VirtualPath>,
+    (kind, path, to): (Kind, Option<VirtualPath>, Option<VirtualPath>),
     sent: Option<u64>,
     refusal: Refusal,
 ) -> Answer {
+    // A name that must not be there is not in the log either.
+    let policy = keeper.policy();
+    let tellable = |path: VirtualPath| decide::tellable(&policy, &client.user, &path);
+    let named = path.is_none() || path.as_ref() == path.clone().map(tellable).as_ref();
+    let (path, to) = (path.map(tellable), to.map(tellable));
     let mut event = keeper.event(client, kind, path.as_ref());
-    event.bytes = sent;
+    (event.bytes, event.to) = (sent, to);
     // What is not there says so by itself.
     let told = kind == Kind::UploadRefused && refusal.fault == Fault::Rule && refusal.status != Status::NoSuchFile;
-    let notice = path.as_ref().filter(|_| told);
+    let notice = path.as_ref().filter(|_| told && named);
     let notice = notice.and_then(|path| rejected::notice(keeper, client, path, event.at, sent, refusal.say));
     let event = match refusal.fault {
         Fault::Rule => event.refused(&*refusal.why),
         Fault::Machine => {
-            tracing::error!(session = %client.session, user = %client.user, path = ?path, why = refusal.why, "a request failed");
+            tracing::error!(session = %client.session, user = %client.user, path = path.as_ref().map(|path| tracing::field::display(Shown(path))), why = %shown::about(&refusal.why, path.as_ref()), "a request failed");
             event.failed(&*refusal.why)
         }
     };
@@ -390,6 +456,7 @@ fn sorry(refusal: &Refusal) -> Answer {
 fn subject(request: &ToKeeper) -> (Kind, Option<VirtualPath>) {
     match request {
         ToKeeper::Stage { path, .. } => (Kind::UploadRefused, Some(path.clone())),
+        ToKeeper::RenewJournal { path, .. } => (Kind::UploadRefused, Some(path.clone())),
         ToKeeper::Commit(commit) => (Kind::UploadRefused, Some(commit.path.clone())),
         ToKeeper::Park { path, .. } | ToKeeper::Discard { path, .. } => (Kind::UploadAbandoned, Some(path.clone())),
         ToKeeper::Open { path, .. } => (Kind::DownloadOpened, Some(path.clone())),
@@ -402,10 +469,12 @@ fn subject(request: &ToKeeper) -> (Kind, Option<VirtualPath>) {
         ToKeeper::Rename { from, .. } => (Kind::Renamed, Some(from.clone())),
         ToKeeper::SetTimes { path, .. } => (Kind::TimesSet, Some(path.clone())),
         ToKeeper::Receipt { path } => (Kind::ReceiptRead, Some(path.clone())),
-        ToKeeper::Rejected { path } => (Kind::ReceiptRead, Some(path.clone())),
+        ToKeeper::Paper { path, .. } | ToKeeper::Rejected { path } | ToKeeper::Certificate { path } => {
+            (Kind::ReceiptRead, Some(path.clone()))
+        }
         ToKeeper::Digests { path } => (Kind::DigestRead, Some(path.clone())),
         ToKeeper::DropStatus { path } => (Kind::StatusRead, Some(path.clone())),
         ToKeeper::Space { path } => (Kind::OperationRefused, Some(path.clone())),
-        ToKeeper::Refused { .. } | ToKeeper::Bye { .. } => (Kind::OperationRefused, None),
+        ToKeeper::Refused { .. } | ToKeeper::Moved { .. } | ToKeeper::Bye { .. } => (Kind::OperationRefused, None),
     }
 }

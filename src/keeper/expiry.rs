@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use super::delivery::{COMMIT, remove_if_there};
 use super::desk::Refusal;
+use super::keys::{Bucket, KeyError};
 use super::state::STAGING;
-use super::{Keeper, blocking, crash, keys, rejected};
+use super::{Keeper, blocking, certificates, consignments, crash, names, rejected};
 use crate::clock::Time;
-use crate::ledger::{Batch, DropRecord, DropState, Event, Kind, Write};
+use crate::ledger::{Batch, DropRecord, DropState, Event, Kind, Ordered, Write};
 use crate::names::{DropId, UserName};
-use crate::seal::{HEAD_LEN, Head};
+use crate::seal::{HEAD_LEN, Head, SealError};
 use crate::sys::files::{self, OFlag};
 use crate::vpath::VirtualPath;
 
@@ -70,6 +71,7 @@ pub async fn sweep(keeper: &Arc<Keeper>, now: Time) -> Result<Swept, Refusal> {
     swept.failed = failed.len();
     destroy_keys(keeper, now, &mut swept).await?;
     rejected::forget_old(keeper, now).await?;
+    consignments::close_due(keeper, now).await?;
     if !swept.expired.is_empty() || swept.destroyed_keys > 0 || swept.failed > 0 {
         let mut event = Event::new(crate::clock::now(), Kind::SweepEnded);
         event.detail = Some(format!(
@@ -100,8 +102,8 @@ async fn due(
     Ok(by_sender)
 }
 
-/// Destroys those of one sender's `drops` that are due still. The caller has the sender's turn.
-async fn destroy(keeper: &Arc<Keeper>, drops: &[DropId], now: Time) -> Result<Vec<DropRecord>, Refusal> {
+/// Destroys those of one sender's `drops` that are due still, or were ordered to be shredded. The caller has the sender's turn.
+pub async fn destroy(keeper: &Arc<Keeper>, drops: &[DropId], now: Time) -> Result<Vec<DropRecord>, Refusal> {
     let (worker, drops) = (Arc::clone(keeper), drops.to_vec());
     let due = blocking(move || {
         let mut due = Vec::with_capacity(drops.len());
@@ -119,7 +121,10 @@ async fn destroy(keeper: &Arc<Keeper>, drops: &[DropId], now: Time) -> Result<Ve
     let (worker, gone) = (Arc::clone(keeper), due.clone());
     blocking(move || unlink(&worker, &gone)).await?;
     crash::point("sweep-unlinked");
-    finish(keeper, &due, now).await?;
+    let (worker, gone) = (Arc::clone(keeper), due.clone());
+    let keyless = blocking(move || forget(&worker, &gone)).await?;
+    crash::point("shred-forgotten");
+    finish(keeper, &due, &keyless, now).await?;
     crash::point("sweep-recorded");
     Ok(due)
 }
@@ -224,24 +229,83 @@ pub fn drop_of(file: &File) -> io::Result<Option<DropId>> {
     }
 }
 
-/// Step 3. "It is destroyed" is durable, once: the ledger refuses a second `Expired`.
-async fn finish(keeper: &Keeper, due: &[DropRecord], now: Time) -> Result<(), Refusal> {
-    let mut batch = Batch { urgent: true, ..Batch::default() };
+/// Step 3, of what was shredded, and of what had left its bucket for one without an end: the buckets' keys forget it. Answers
+/// which no key leads to any more; the others' dies with their bucket. A crash: done again, and what is forgotten is forgotten.
+fn forget(keeper: &Keeper, due: &[DropRecord]) -> Result<BTreeSet<DropId>, Refusal> {
+    let mut of_bucket = BTreeMap::<u64, Vec<DropId>>::new();
+    let mut keyless = BTreeSet::new();
     for record in due {
-        batch.events.push(event(Kind::Expired, record));
-        batch.writes.push(Write::State { drop: record.drop, to: DropState::Expired { at: now } });
+        let buckets = || record.bucket.into_iter().chain(record.moving);
+        if is_shredded(record) || buckets().any(Bucket::is_endless) {
+            keyless.insert(record.drop);
+            buckets().for_each(|bucket| of_bucket.entry(bucket).or_default().push(record.drop));
+        }
     }
+    for (bucket, drops) in of_bucket {
+        match keeper.keys.forget_drops(bucket, &drops) {
+            Ok(()) => {}
+            Err(KeyError::Seal(SealError::Limit(why))) => {
+                tracing::error!(
+                    bucket,
+                    why,
+                    "drops cannot be forgotten one by one any more: their key dies with the bucket"
+                );
+                keyless.retain(|drop| !drops.contains(drop));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(keyless)
+}
+
+fn is_shredded(record: &DropRecord) -> bool {
+    record.order.as_ref().is_some_and(|order| order.what == Ordered::Shred)
+}
+
+/// Step 4. "It is destroyed" is durable, once: the ledger refuses a second `Expired`. What no key leads to is certified.
+async fn finish(
+    keeper: &Arc<Keeper>,
+    due: &[DropRecord],
+    keyless: &BTreeSet<DropId>,
+    now: Time,
+) -> Result<(), Refusal> {
+    let (worker, due, keyless) = (Arc::clone(keeper), due.to_vec(), keyless.clone());
+    let batch = blocking(move || {
+        let mut batch = Batch { urgent: true, ..Batch::default() };
+        for record in &due {
+            let kind = if is_shredded(record) { Kind::Shredded } else { Kind::Expired };
+            batch.events.push(event(kind, record));
+            batch.writes.push(Write::State { drop: record.drop, to: DropState::Expired { at: now } });
+            if keyless.contains(&record.drop) {
+                let key_destroyed = record.bucket.map(|_| now);
+                let at = batch.events.len();
+                let (event, write) = certificates::certificate(&worker, record, now, key_destroyed, at)?;
+                batch.events.push(event);
+                batch.writes.push(write);
+            }
+        }
+        Ok(batch)
+    })
+    .await?;
     keeper.record(batch).await.map(drop)
 }
 
-/// Step 4. The keys of hours that are over and have no drop left.
+/// Step 5. The keys of buckets that are over and have no drop left.
 async fn destroy_keys(keeper: &Arc<Keeper>, now: Time, swept: &mut Swept) -> Result<(), Refusal> {
     let worker = Arc::clone(keeper);
     for bucket in blocking(move || Ok(worker.keys.buckets()?)).await? {
-        if keys::bucket_end(bucket) > now {
+        let past = match Bucket::of(bucket) {
+            // What was delivered may have been moved since, and what is to be is under other buckets.
+            Bucket::Expiry { end } => end <= now,
+            Bucket::Uploads { end } => end <= now && !keeper.waiting.needs(bucket),
+            Bucket::Pickups { until } => until <= now,
+            Bucket::Names { end } => end <= now,
+            Bucket::Hold => true,
+        };
+        if !past {
             continue;
         }
-        match destroy_key(keeper, bucket).await {
+        match destroy_key(keeper, bucket, now).await {
             Ok(true) => swept.destroyed_keys += 1,
             Ok(false) => {}
             Err(refusal) => {
@@ -256,8 +320,8 @@ async fn destroy_keys(keeper: &Arc<Keeper>, now: Time, swept: &mut Swept) -> Res
 /// The key is destroyed first, recorded second, its file removed third: an event that claims a destruction which a crash
 /// prevented would be a lie. A crash after the first or the second: the next sweep finds a file of zeros, and asks the
 /// ledger whether that is recorded. Answers whether it is recorded by this call.
-async fn destroy_key(keeper: &Arc<Keeper>, bucket: u64) -> Result<bool, Refusal> {
-    let detail = format!("bucket {bucket}, until {}", keys::bucket_end(bucket));
+async fn destroy_key(keeper: &Arc<Keeper>, bucket: u64, now: Time) -> Result<bool, Refusal> {
+    let detail = Bucket::told(bucket);
     let (worker, looked_for) = (Arc::clone(keeper), detail.clone());
     let to_record = blocking(move || {
         if worker.ledger.live_in_bucket(bucket)? > 0 {
@@ -275,6 +339,11 @@ async fn destroy_key(keeper: &Arc<Keeper>, bucket: u64) -> Result<bool, Refusal>
         keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
     }
     crash::point("sweep-key-recorded");
+    certificates::certify(keeper, bucket, now).await?;
+    if matches!(Bucket::of(bucket), Bucket::Names { .. }) {
+        names::forget(keeper, now).await?;
+    }
+    crash::point("sweep-key-certified");
     let worker = Arc::clone(keeper);
     blocking(move || Ok(worker.keys.forget_bucket(bucket)?)).await?;
     Ok(to_record)

@@ -5,37 +5,52 @@
 //! keys/
 //!   host_ed25519 host_ecdsa   OpenSSH private keys: read once before the gate is forked, then forgotten here
 //!   receipt receipt.pub       OpenSSH ed25519: signs receipts and checkpoints
-//!   root                      64 hex digits: wraps everything below
-//!   identities/<user>         a managed recipient's identity, wrapped by the root key
-//!   shred/<bucket>.key        one expiry hour's key, wrapped by the root key; destroyed when the hour is past
+//!   root                      64 hex digits: wraps everything below. It may come from elsewhere (`root_key`)
+//!   root.passphrase           the same, wrapped by a passphrase; root.token: wrapped by a PKCS#11 token
+//!   root.older                while the root key is being replaced: the old one, wrapped by the new
+//!   codes                     what the secrets of one-time codes in policies are sealed with
+//!   names                     what hidden names are sealed with in the journal, once names are hidden
+//!   identities/<user>         a managed recipient's identity
+//!   retired/<user>            the one before, while it is being replaced
+//!   shred/<bucket>.key        one bucket's key; destroyed when the bucket is past
 //! ```
-//! Wrapped files are `nonce(12) ‖ AES-256-GCM(ciphertext ‖ tag)` under `HKDF-Expand(root, "sealdrop/v1/keys/" ‖ kind)`
-//! with the file's place as associated data, so one can not be put in another's stead.
+//! Everything from `root.older` on is a wrapped file (`wrapped`). docs/keys.md has the formats.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+mod files;
+mod hosts;
+mod identities;
+mod passphrase;
+mod receipt;
+mod root;
+mod rotation;
+mod shred;
+mod token;
+mod wrapped;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
-use hkdf::Hkdf;
 use russh::keys::ssh_key::{self, LineEnding};
-use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
-use sha2::Sha256;
+use russh::keys::{Algorithm, PrivateKey};
 use zeroize::Zeroizing;
 
-use crate::clock::Time;
-use crate::names::{DropId, UserName, from_hex, hex};
-use crate::seal::{Envelope, FileKey, Head, Identity, JournalKey, Kem, Recipient, SealError, ShredKey};
+use crate::config::{HostKey, RootKey};
+use crate::names::UserName;
+use crate::policy::totp::{self, SealedSecret, TotpSecret};
+use crate::seal::SealError;
+use crate::sys::memory::Locked;
+use files::{FRESH, at, place, random32, read_ssh_key, sync_dir};
+use root::Root;
 
-/// How the ending of a key file begins until the file has its name.
-const FRESH: &str = "new-";
-
-/// Milliseconds in one shred bucket: an hour.
-const BUCKET_MS: u64 = 3_600_000;
+pub use hosts::{host_key_file, host_keys, known_hosts, place_host_keys, prepare_host_keys};
+pub use receipt::allowed_signers;
+pub use root::{Ask, RootId};
+pub use rotation::Rotated;
+pub use shred::{Bucket, bucket_of, names_bucket_of, pickup_bucket_of};
 
 /// Why a key file could not be made, read or used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +67,34 @@ pub enum KeyError {
     Unusable { path: PathBuf, why: String },
     #[error("{path} does not open under the root key")]
     Unwrap { path: PathBuf },
+    #[error("{path} is wrapped by root key {wanted}, and this is root key {have}")]
+    OtherRoot { path: PathBuf, wanted: RootId, have: RootId },
+    #[error("{path} is wrapped by root key {to} already, and this is {have}, which was being replaced")]
+    HalfRotated { path: PathBuf, to: RootId, have: RootId },
+    #[error("{path} is wrapped by a root key, and there is none at {source_of_root}")]
+    NoRoot { path: PathBuf, source_of_root: String },
+    #[error("the passphrase does not open {path}")]
+    WrongPassphrase { path: PathBuf },
+    #[error("a passphrase for the root key has at least {} characters", passphrase::CHARACTERS_MIN)]
+    ShortPassphrase,
+    #[error("the root key's passphrase cannot be asked for: {why}")]
+    NoPassphrase { why: String },
+    #[error("there is no credential {name}: the service manager handed over none")]
+    NoCredentials { name: String },
+    #[error("the root key's token: {what}")]
+    Token { what: String },
+    #[error("the root key at {at} is the one in use")]
+    SameRoot { at: String },
+    #[error("the root key is being replaced already")]
+    Rotating,
+    #[error("no root key is being replaced")]
+    NoRotation,
+    #[error("{path} is still under the old root key")]
+    StillOlder { path: PathBuf },
+    #[error("a key's kind or place is too long")]
+    Place,
+    #[error("no memory for a key: {0}")]
+    Memory(io::Error),
     #[error("no random bytes from the kernel: {0}")]
     Random(getrandom::Error),
     #[error(transparent)]
@@ -71,20 +114,36 @@ impl KeyError {
                 "the root key is not the one this file was wrapped with: restore both from the same backup"
             }
             Self::Unusable { .. } => "restore the file from its backup; never edit a key file by hand",
-            Self::File { .. } | Self::Random(_) | Self::Seal(_) => "see the system error above",
+            Self::OtherRoot { .. } => {
+                "`root_key` names another root key than before: set it back, start, then change it and run `sealdrop rotate root`"
+            }
+            Self::HalfRotated { .. } => "set `root_key` to where the new one is; the rotation goes on by itself",
+            Self::NoRoot { .. } => {
+                "set `root_key` to where the root key is, or restore it from its backup; a new one would open nothing"
+            }
+            Self::WrongPassphrase { .. } => "try again; nothing was changed, and no new key was made",
+            Self::ShortPassphrase => {
+                "who has the key files can guess for ever; for a random one: openssl rand -base64 24"
+            }
+            Self::NoPassphrase { .. } => {
+                "start it on a terminal, or hand the passphrase over: sealdrop serve --passphrase-fd 3 3</path/to/pipe"
+            }
+            Self::NoCredentials { .. } => {
+                "LoadCredentialEncrypted=NAME in the unit (systemd/sealdrop.service shows it); docs/keys.md says how to make one"
+            }
+            Self::Token { .. } => {
+                "is the library the token's, the token plugged in, its label and the key's as `pkcs11-tool -O` lists them?"
+            }
+            Self::SameRoot { .. } => "name another in `root_key` first",
+            Self::Rotating | Self::NoRotation => "`sealdrop status` says what the daemon is doing",
+            Self::StillOlder { .. } => {
+                "run `sealdrop rotate root` again; the old root key is kept until no file needs it"
+            }
+            Self::File { .. } | Self::Random(_) | Self::Seal(_) | Self::Place | Self::Memory(_) => {
+                "see the system error above"
+            }
         }
     }
-}
-
-/// The expiry hour whose key wraps a drop that expires at `expires`: the first full hour not before it, so the key's
-/// end never comes before the drop's.
-pub fn bucket_of(expires: Time) -> u64 {
-    expires.0.div_ceil(BUCKET_MS)
-}
-
-/// The moment from which no drop of `bucket` is readable any more.
-pub fn bucket_end(bucket: u64) -> Time {
-    Time(bucket.saturating_mul(BUCKET_MS))
 }
 
 /// What `create` made, for `init` to tell.
@@ -92,10 +151,11 @@ pub struct Created {
     pub files: Vec<PathBuf>,
 }
 
-/// Makes every key that is not there yet. Existing files are left alone.
-pub fn create(dir: &Path) -> Result<Created, KeyError> {
+/// Makes every key that is not there yet, the host keys of `kinds` among them. Existing files are left alone, and where
+/// there are keys that a root key wraps, a root key that is missing is never made anew.
+pub fn create(dir: &Path, kinds: &[HostKey], source: &RootKey, ask: Ask<'_>) -> Result<Created, KeyError> {
     let mut files = Vec::new();
-    for sub in [dir.to_owned(), dir.join("identities"), dir.join("shred")] {
+    for sub in [dir.to_owned()].into_iter().chain(FOLDERS.map(|name| dir.join(name))) {
         if !sub.is_dir() {
             // Closed from the first moment: a mode that is set later may be lost where the name is not.
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&sub).map_err(at(&sub))?;
@@ -103,34 +163,18 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
             files.push(sub);
         }
     }
-    for (name, algorithm) in [
-        ("host_ed25519", Algorithm::Ed25519),
-        ("host_ecdsa", Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
-        ("receipt", Algorithm::Ed25519),
-    ] {
-        let path = dir.join(name);
-        if path.exists() {
-            continue;
+    let hosts = kinds.iter().map(|kind| hosts::host_key(*kind));
+    for (name, algorithm) in hosts.chain([("receipt", Algorithm::Ed25519)]) {
+        if !dir.join(name).exists() {
+            files.extend(make_ssh_key(dir, name, name, algorithm)?);
         }
-        let unusable = |e: ssh_key::Error| KeyError::Unusable { path: path.clone(), why: e.to_string() };
-        let mut rng = ssh_key::rand_core::UnwrapErr(getrandom::SysRng);
-        let mut key = PrivateKey::random(&mut rng, algorithm).map_err(unusable)?;
-        key.set_comment(format!("sealdrop {name}"));
-        let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
-        // The public half first: where the private one is, both are.
-        let public = dir.join(format!("{name}.pub"));
-        let line = key.public_key().to_openssh().map_err(unusable)?;
-        place(&public, format!("{line}\n").as_bytes(), 0o644)?;
-        sync_dir(dir)?;
-        place(&path, text.as_bytes(), 0o600)?;
-        files.extend([path, public]);
     }
-    let root = dir.join("root");
-    if !root.exists() {
-        let secret = random32()?;
-        let text = Zeroizing::new(format!("{}\n", hex(secret.as_ref())));
-        place(&root, text.as_bytes(), 0o600)?;
-        files.push(root);
+    // A credential is its service manager's.
+    if root::file_of(dir, source).is_some_and(|path| !path.exists()) {
+        if let Some(path) = wrapped::all_below(dir)?.into_iter().next() {
+            return Err(KeyError::NoRoot { path, source_of_root: source.to_string() });
+        }
+        files.extend(root::create(dir, source, ask)?);
     }
     sync_dir(dir)?;
     // Its own name: without it a power cut after init takes all keys, and all that was sealed under them by then.
@@ -138,39 +182,141 @@ pub fn create(dir: &Path) -> Result<Created, KeyError> {
     Ok(Created { files })
 }
 
-/// The host keys, for the gate alone.
-pub fn host_keys(dir: &Path) -> Result<Vec<PrivateKey>, KeyError> {
-    ["host_ed25519", "host_ecdsa"].iter().map(|name| read_ssh_key(&dir.join(name))).collect()
+/// A new root key as a key file or a credential holds it, for who puts it there.
+pub fn fresh_root_text() -> Result<Zeroizing<String>, KeyError> {
+    Ok(root::text_of(&Root::generate()?))
+}
+
+/// A new OpenSSH key in the file `name`, and its public half beside it.
+fn make_ssh_key(dir: &Path, name: &str, comment: &str, algorithm: Algorithm) -> Result<[PathBuf; 2], KeyError> {
+    let path = dir.join(name);
+    let unusable = |e: ssh_key::Error| KeyError::Unusable { path: path.clone(), why: e.to_string() };
+    let mut rng = ssh_key::rand_core::UnwrapErr(getrandom::SysRng);
+    let mut key = PrivateKey::random(&mut rng, algorithm).map_err(unusable)?;
+    key.set_comment(format!("sealdrop {comment}"));
+    let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
+    // The public half first: where the private one is, both are.
+    let public = dir.join(format!("{name}.pub"));
+    let line = key.public_key().to_openssh().map_err(unusable)?;
+    place(&public, format!("{line}\n").as_bytes(), 0o644)?;
+    sync_dir(dir)?;
+    place(&path, text.as_bytes(), 0o600)?;
+    Ok([path, public])
+}
+
+/// What is below the keys' directory.
+const FOLDERS: [&str; 3] = ["identities", "retired", "shred"];
+
+/// The root key in use, and while it is being replaced the one before.
+#[derive(Clone)]
+struct Roots {
+    source: RootKey,
+    current: Arc<Root>,
+    older: Option<Arc<Root>>,
 }
 
 /// Receipt, root, identity and shred keys in use.
 pub struct Keys {
     dir: PathBuf,
-    root: Zeroizing<[u8; 32]>,
-    /// Opened identities of managed recipients; a few hundred bytes each, for as long as the keeper runs.
-    identities: Mutex<HashMap<UserName, Arc<Identity>>>,
+    roots: RwLock<Roots>,
+    /// What the secrets of one-time codes are sealed with.
+    codes: Locked,
+    identities: identities::Opened,
     /// Buckets whose key is known to survive a power cut; one that is merely there may not.
     durable: Mutex<HashSet<u64>>,
+    /// Users whose identity was made and is not in the ledger yet.
+    made: Mutex<Vec<UserName>>,
+    /// Held for writing while a key file is rewrapped, for reading while one is destroyed.
+    changing: RwLock<()>,
 }
 
 impl Keys {
-    pub fn open(dir: &Path) -> Result<Self, KeyError> {
-        let path = dir.join("root");
-        let text = Zeroizing::new(String::from_utf8(read_private(&path)?.to_vec()).unwrap_or_default());
-        let root = from_hex::<32>(text.trim_end())
-            .map_err(|_| KeyError::Unusable { path, why: "expected 64 hex digits".into() })?;
-        for sub in ["identities", "shred"] {
+    /// With the root key that `source` names; asks for a passphrase only if that is one.
+    pub fn unlock(dir: &Path, source: &RootKey, ask: Ask<'_>) -> Result<Self, KeyError> {
+        for sub in FOLDERS {
             let sub = dir.join(sub);
             if !sub.is_dir() {
                 return Err(KeyError::Missing { path: sub });
             }
         }
-        Ok(Self {
+        let current = Arc::new(root::load(dir, source, ask)?);
+        let mut keys = Self {
             dir: dir.to_owned(),
-            root: Zeroizing::new(root),
-            identities: Mutex::default(),
+            roots: RwLock::new(Roots { source: source.clone(), current, older: None }),
+            codes: Locked::take(&mut [0; 32]).map_err(KeyError::Memory)?,
+            identities: identities::Opened::default(),
             durable: Mutex::default(),
-        })
+            made: Mutex::default(),
+            changing: RwLock::default(),
+        };
+        keys.find_older()?;
+        keys.codes = keys.read_codes()?;
+        Ok(keys)
+    }
+
+    /// With the root key in a file beside the others.
+    pub fn open(dir: &Path) -> Result<Self, KeyError> {
+        let mut nobody = || Err(KeyError::NoPassphrase { why: "a file needs none".into() });
+        Self::unlock(dir, &RootKey::File(dir.join("root")), &mut nobody)
+    }
+
+    /// Made at the first start: the first thing that is opened with the root key, which so proves to be the right one.
+    fn read_codes(&self) -> Result<Locked, KeyError> {
+        let path = self.dir.join("codes");
+        if !path.exists() {
+            if let Some(path) = wrapped::all_below(&self.dir)?.into_iter().next() {
+                let why = "it is gone, and other keys are there".into();
+                return Err(KeyError::Unusable { path: path.with_file_name("codes"), why });
+            }
+            self.make_wrapped(&path, "codes", b"", random32()?.as_ref())?;
+        }
+        let bytes = self.read_wrapped(&path, "codes", b"")?;
+        let mut key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyError::Unwrap { path })?;
+        Locked::take(&mut key).map_err(KeyError::Memory)
+    }
+
+    /// What names are sealed with in the journal, made if `make` says so. It is not made anew where names were hidden before:
+    /// without it the journal has lost them.
+    pub fn names_key(&self, make: bool) -> Result<Option<Zeroizing<[u8; 32]>>, KeyError> {
+        let path = self.dir.join("names");
+        if !path.exists() {
+            if !make {
+                return Ok(None);
+            }
+            if self.buckets()?.into_iter().any(|bucket| matches!(Bucket::of(bucket), Bucket::Names { .. })) {
+                return Err(KeyError::Missing { path });
+            }
+            self.make_wrapped(&path, "names", b"", random32()?.as_ref())?;
+        }
+        let bytes = self.read_wrapped(&path, "names", b"")?;
+        let key = bytes.as_slice().try_into().map_err(|_| KeyError::Unwrap { path })?;
+        Ok(Some(Zeroizing::new(key)))
+    }
+
+    fn roots(&self) -> Roots {
+        self.roots.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_roots(&self, roots: Roots) {
+        *self.roots.write().unwrap_or_else(PoisonError::into_inner) = roots;
+    }
+
+    /// Which root key is in use, and where it comes from.
+    pub fn root(&self) -> (RootId, RootKey) {
+        let roots = self.roots();
+        (roots.current.id(), roots.source)
+    }
+
+    /// Whose identities were made since this was last asked.
+    pub fn take_made(&self) -> Vec<UserName> {
+        std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Fingerprints of the keys that others know this server by, with what each is for.
+    pub fn fingerprints(&self) -> Vec<String> {
+        let names = ["host_ed25519", "host_ecdsa", "receipt"];
+        let read = names.iter().filter_map(|name| Some((name, read_ssh_key(&self.dir.join(name)).ok()?)));
+        read.map(|(name, key)| format!("{name} {}", key.fingerprint(russh::keys::HashAlg::Sha256))).collect()
     }
 
     /// The key that signs receipts.
@@ -178,64 +324,31 @@ impl Keys {
         read_ssh_key(&self.dir.join("receipt"))
     }
 
-    /// Seals and opens the staging journal of one upload of `user`'s. Another user who asks with the same drop id, which
-    /// receipts and lists tell, gets another key.
-    pub fn journal_key(&self, user: &UserName, drop: DropId) -> JournalKey {
-        JournalKey::from_bytes(*self.derive("journal", &[&drop.0, user.as_str().as_bytes()].concat()))
+    /// A one-time code's secret as it may stand in the policy of `user` and nobody else's, whichever root key there is by then.
+    pub fn seal_totp(&self, user: &UserName, secret: &[u8; totp::SECRET_LEN]) -> Result<SealedSecret, KeyError> {
+        let sealed = crate::seal::lock(self.codes.get(), "totp", user.as_str().as_bytes(), secret)?;
+        sealed.try_into().map(SealedSecret).map_err(|_| self.no_totp())
     }
 
-    /// The public half of a managed recipient's identity; the identity is made at its first use.
-    pub fn managed_recipient(&self, user: &UserName, kem: Kem) -> Result<Recipient, KeyError> {
-        Ok(self.identity(user, Some(kem))?.to_recipient())
+    pub fn open_totp(&self, user: &UserName, sealed: &SealedSecret) -> Result<TotpSecret, KeyError> {
+        let opened = crate::seal::unlock(self.codes.get(), "totp", user.as_str().as_bytes(), &sealed.0);
+        TotpSecret::from_bytes(&opened.map_err(|_| self.no_totp())?).ok_or_else(|| self.no_totp())
     }
 
-    /// The file key of a drop sealed to `user`, who is a managed recipient.
-    pub fn open_envelope(&self, user: &UserName, head: &Head, envelope: &Envelope) -> Result<FileKey, KeyError> {
-        let inner = self.without_shred(head, envelope)?;
-        Ok(inner.open(head, self.identity(user, None)?.as_ref())?)
-    }
-
-    /// The envelope as its recipient can use it: the shred wrap taken off.
-    pub fn without_shred(&self, head: &Head, envelope: &Envelope) -> Result<Envelope, KeyError> {
-        match envelope.bucket() {
-            Some(bucket) => Ok(envelope.shred_unwrap(head, &self.shred_key(bucket)?)?),
-            None => Ok(Envelope::parse(&envelope.to_bytes()[..])?),
-        }
-    }
-
-    /// `envelope` under the shred key of `bucket`, which exists durably when this returns.
-    /// The second value is whether the key was made by this call.
-    pub fn with_shred(&self, head: &Head, envelope: &Envelope, bucket: u64) -> Result<(Envelope, bool), KeyError> {
-        let made = self.ensure_bucket(bucket)?;
-        Ok((envelope.shred_wrap(head, bucket, &self.shred_key(bucket)?)?, made))
-    }
-
-    /// Whether this call made the bucket's key. Commits that meet here wait for the one that makes it: a key that is there
-    /// is not durable yet.
-    fn ensure_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        if durable.contains(&bucket) {
-            return Ok(false);
-        }
-        let path = self.shred_path(bucket);
-        let made = !path.exists() && self.make_wrapped(&path, "shred", &bucket.to_be_bytes(), random32()?.as_ref())?;
-        if !made {
-            sync_dir(&self.dir.join("shred"))?;
-        }
-        durable.insert(bucket);
-        Ok(made)
+    fn no_totp(&self) -> KeyError {
+        KeyError::Unwrap { path: PathBuf::from("totp") }
     }
 
     /// Removes the key files that a crash left without their names: each is a second name of one that has its own, or of
     /// one that was never used. At start, when nobody makes any.
     pub fn remove_leftovers(&self) -> Result<(), KeyError> {
-        for sub in ["identities", "shred"] {
-            let dir = self.dir.join(sub);
+        for dir in [self.dir.clone()].into_iter().chain(FOLDERS.map(|name| self.dir.join(name))) {
             let mut removed = false;
             for entry in fs::read_dir(&dir).map_err(at(&dir))? {
                 let path = entry.map_err(at(&dir))?.path();
-                if path.extension().is_some_and(|ending| ending.to_string_lossy().starts_with(FRESH)) {
-                    fs::remove_file(&path).map_err(at(&path))?;
+                let name = path.file_name().unwrap_or_default();
+                if name.as_encoded_bytes().starts_with(FRESH.as_bytes()) {
+                    shred::erase(&path)?;
                     removed = true;
                 }
             }
@@ -243,249 +356,55 @@ impl Keys {
                 sync_dir(&dir)?;
             }
         }
-        Ok(())
+        self.destroy_former_receipt_key()
     }
-
-    /// The buckets that still have a key.
-    pub fn buckets(&self) -> Result<Vec<u64>, KeyError> {
-        let dir = self.dir.join("shred");
-        let mut buckets = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
-            let name = entry.map_err(at(&dir))?.file_name();
-            let number = name.to_str().and_then(|n| n.strip_suffix(".key")).and_then(|n| n.parse::<u64>().ok());
-            buckets.extend(number);
-        }
-        buckets.sort_unstable();
-        Ok(buckets)
-    }
-
-    /// Destroys a bucket's key: overwritten and synced. Answers whether it was destroyed before. The file of zeros stays, opens
-    /// nothing, and says that the destruction is still to be recorded; [`Self::forget_bucket`] ends that.
-    pub fn destroy_bucket(&self, bucket: u64) -> Result<bool, KeyError> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner).remove(&bucket);
-        let path = self.shred_path(bucket);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at(&path))?;
-        let length = file.metadata().map_err(at(&path))?.len();
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(256)];
-        file.read_exact_at(&mut bytes, 0).map_err(at(&path))?;
-        let before = bytes.iter().all(|&byte| byte == 0);
-        bytes.fill(0);
-        file.write_all_at(&bytes, 0).map_err(at(&path))?;
-        file.sync_all().map_err(at(&path))?;
-        Ok(before)
-    }
-
-    /// Removes what [`Self::destroy_bucket`] left.
-    pub fn forget_bucket(&self, bucket: u64) -> Result<(), KeyError> {
-        let path = self.shred_path(bucket);
-        fs::remove_file(&path).map_err(at(&path))?;
-        sync_dir(&self.dir.join("shred"))
-    }
-
-    fn shred_path(&self, bucket: u64) -> PathBuf {
-        self.dir.join("shred").join(format!("{bucket}.key"))
-    }
-
-    fn shred_key(&self, bucket: u64) -> Result<ShredKey, KeyError> {
-        let path = self.shred_path(bucket);
-        let bytes = self.read_wrapped(&path, "shred", &bucket.to_be_bytes())?;
-        let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyError::Unwrap { path })?;
-        Ok(ShredKey::from_bytes(key))
-    }
-
-    /// From memory, from its file, or (given what to make) new.
-    fn identity(&self, user: &UserName, make: Option<Kem>) -> Result<Arc<Identity>, KeyError> {
-        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(identity) = identities.get(user) {
-            return Ok(Arc::clone(identity));
-        }
-        let path = self.dir.join("identities").join(user.as_str());
-        match make {
-            Some(kem) if !path.exists() => {
-                let fresh = Identity::generate(kem)?.expose();
-                self.make_wrapped(&path, "identity", user.as_str().as_bytes(), fresh.as_ref())?;
-            }
-            // A crash may have left it there and not durable; something is about to be sealed to it.
-            Some(_) => path.parent().map_or(Ok(()), sync_dir)?,
-            None => {}
-        }
-        let bytes = self.read_wrapped(&path, "identity", user.as_str().as_bytes())?;
-        let identity = Arc::new(Identity::from_bytes(&bytes).map_err(|_| KeyError::Unwrap { path })?);
-        identities.insert(user.clone(), Arc::clone(&identity));
-        Ok(identity)
-    }
-
-    fn derive(&self, label: &str, context: &[u8]) -> Zeroizing<[u8; 32]> {
-        let mut out = Zeroizing::new([0; 32]);
-        let info = [b"sealdrop/v1/keys/", label.as_bytes(), b"\0", context].concat();
-        // Both lengths are constants that HKDF accepts (RFC 5869 §2.3: at least HashLen in, at most 255 × HashLen out),
-        // so the key can only stay zero if this build's HKDF is broken; `Keys` tests refuse that.
-        if let Ok(hkdf) = Hkdf::<Sha256>::from_prk(self.root.as_ref()) {
-            let _ = hkdf.expand(&info, out.as_mut());
-        }
-        out
-    }
-
-    fn read_wrapped(&self, path: &Path, kind: &str, place: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let file = read_private(path)?;
-        let unwrap = || KeyError::Unwrap { path: path.to_owned() };
-        let (nonce, sealed) = file.split_at_checked(12).ok_or_else(unwrap)?;
-        let nonce = Nonce::try_from(nonce).map_err(|_| unwrap())?;
-        let opened = self.wrapper(kind).decrypt(&nonce, Payload { msg: sealed, aad: place }).map_err(|_| unwrap())?;
-        Ok(Zeroizing::new(opened))
-    }
-
-    /// True if this call made the file, false if it was there: made beside it and linked, so that it is whole or absent.
-    fn make_wrapped(&self, path: &Path, kind: &str, place: &[u8], secret: &[u8]) -> Result<bool, KeyError> {
-        let mut nonce = [0; 12];
-        getrandom::fill(&mut nonce).map_err(KeyError::Random)?;
-        let sealed = self
-            .wrapper(kind)
-            .encrypt(&Nonce::from(nonce), Payload { msg: secret, aad: place })
-            .map_err(|_| KeyError::Unwrap { path: path.to_owned() })?;
-        let mut tag = [0; 8];
-        getrandom::fill(&mut tag).map_err(KeyError::Random)?;
-        let fresh = path.with_extension(format!("{FRESH}{}", hex(&tag)));
-        write_private(&fresh, &[&nonce[..], &sealed].concat())?;
-        let linked = fs::hard_link(&fresh, path);
-        fs::remove_file(&fresh).map_err(at(&fresh))?;
-        match linked {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            Err(e) => return Err(at(path)(e)),
-        }
-        path.parent().map_or(Ok(()), sync_dir)?;
-        Ok(true)
-    }
-
-    fn wrapper(&self, kind: &str) -> Aes256Gcm {
-        Aes256Gcm::new(&(*self.derive(kind, b"wrap")).into())
-    }
-}
-
-fn random32() -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut()).map_err(KeyError::Random)?;
-    Ok(bytes)
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
-    let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::NotFound => KeyError::Missing { path },
-        _ => KeyError::File { path, source },
-    }
-}
-
-/// A new file that is whole under its name or not there, whenever the power goes: `init` makes what is missing, and
-/// cannot mend what is half there.
-fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
-    let mut passing = path.as_os_str().to_owned();
-    passing.push(".new");
-    let passing = PathBuf::from(passing);
-    match fs::remove_file(&passing) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(&passing)(e)),
-        _ => {}
-    }
-    write_private(&passing, bytes)?;
-    let shown = fs::set_permissions(&passing, fs::Permissions::from_mode(mode));
-    shown.and_then(|()| File::open(&passing)?.sync_all()).map_err(at(&passing))?;
-    fs::rename(&passing, path).map_err(at(path))
-}
-
-/// A new file of mode 0600, durable with its content.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))
-}
-
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let meta = fs::metadata(path).map_err(at(path))?;
-    let mode = meta.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Open { path: path.to_owned(), mode });
-    }
-    let (owner, me) = (meta.uid(), nix::unistd::geteuid().as_raw());
-    if owner != me {
-        return Err(KeyError::Owner { path: path.to_owned(), owner, me });
-    }
-    fs::read(path).map(Zeroizing::new).map_err(at(path))
-}
-
-fn read_ssh_key(path: &Path) -> Result<PrivateKey, KeyError> {
-    let text = read_private(path)?;
-    PrivateKey::from_openssh(text.as_slice())
-        .map_err(|e| KeyError::Unusable { path: path.to_owned(), why: e.to_string() })
-}
-
-fn sync_dir(dir: &Path) -> Result<(), KeyError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(at(dir))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn keys() -> (tempfile::TempDir, Keys) {
+    fn make(at: &Path, source: &RootKey) -> Result<Created, KeyError> {
+        create(at, &[HostKey::Ed25519], source, &mut || Ok("correct horse battery".to_owned().into()))
+    }
+
+    pub(super) fn keys() -> (tempfile::TempDir, Keys) {
         let dir = tempfile::tempdir().unwrap();
-        create(&dir.path().join("keys")).unwrap();
-        let keys = Keys::open(&dir.path().join("keys")).unwrap();
+        let at = dir.path().join("keys");
+        make(&at, &RootKey::File(at.join("root"))).unwrap();
+        let keys = Keys::open(&at).unwrap();
         (dir, keys)
     }
 
     #[test]
-    fn a_bucket_ends_no_earlier_than_its_drops() {
-        for ms in [0, 1, BUCKET_MS - 1, BUCKET_MS, BUCKET_MS + 1] {
-            let end = bucket_end(bucket_of(Time(ms)));
-            assert!(end >= Time(ms) && end.0 < ms + BUCKET_MS, "{ms}");
-        }
-    }
-
-    #[test]
     fn derived_keys_differ_by_label_and_context() {
-        let (_dir, keys) = keys();
-        let all = [keys.derive("a", b"x"), keys.derive("a", b"y"), keys.derive("b", b"x")];
+        let root = Root::generate().unwrap();
+        let all = [root.derive("a", b"x"), root.derive("a", b"y"), root.derive("b", b"x")];
         assert!(all.iter().all(|k| **k != [0; 32]));
         assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
     }
 
     #[test]
-    fn a_journal_opens_for_its_user_alone() {
+    fn a_sealed_code_secret_opens_for_its_user_alone() {
         let (_dir, keys) = keys();
-        let [one, two] = ["lab", "other"].map(|user| keys.journal_key(&user.parse().unwrap(), DropId([7; 16])));
-        assert!(one.expose() != two.expose());
+        let (acme, lab) = ("acme".parse().unwrap(), "lab".parse().unwrap());
+        let sealed = keys.seal_totp(&acme, b"12345678901234567890").unwrap();
+        let code = keys.open_totp(&acme, &sealed).unwrap().step_of("287082", crate::clock::Time(59_000));
+        assert_eq!(code, Some(1));
+        assert!(keys.open_totp(&lab, &sealed).is_err());
+        assert!(!sealed.0.windows(20).any(|window| window == b"12345678901234567890"));
     }
 
     #[test]
-    fn a_drop_under_a_destroyed_bucket_opens_with_no_other_key() {
-        let (dir, keys) = keys();
-        let user: UserName = "lab".parse().unwrap();
-        let key = FileKey::generate().unwrap();
-        let head = Head::new(DropId([7; 16]), crate::seal::Mode::Managed, &key).unwrap();
-        let recipient = keys.managed_recipient(&user, Kem::P256).unwrap();
-        let inner = Envelope::wrap(&head, &key, &[recipient]).unwrap();
-        let (outer, made) = keys.with_shred(&head, &inner, 42).unwrap();
-        assert!(made && !keys.with_shred(&head, &inner, 42).unwrap().1);
-        assert_eq!(keys.open_envelope(&user, &head, &outer).unwrap().expose(), key.expose());
-        assert_eq!(keys.buckets().unwrap(), [42]);
-
-        assert!(!keys.destroy_bucket(42).unwrap());
-        let again = Keys::open(&dir.path().join("keys")).unwrap();
-        assert!(matches!(again.open_envelope(&user, &head, &outer), Err(KeyError::Unwrap { .. })));
-        assert!(again.destroy_bucket(42).unwrap(), "a file of zeros says that it was destroyed before");
-        again.forget_bucket(42).unwrap();
-        assert!(matches!(again.open_envelope(&user, &head, &outer), Err(KeyError::Missing { .. })));
-        assert!(again.buckets().unwrap().is_empty());
-    }
-
-    #[test]
-    fn an_identity_put_in_anothers_place_does_not_open() {
-        let (dir, keys) = keys();
-        keys.managed_recipient(&"lab".parse().unwrap(), Kem::X25519).unwrap();
-        let identities = dir.path().join("keys/identities");
-        fs::copy(identities.join("lab"), identities.join("other")).unwrap();
-        let moved = keys.managed_recipient(&"other".parse().unwrap(), Kem::X25519);
-        assert!(matches!(moved, Err(KeyError::Unwrap { .. })));
+    fn where_keys_are_a_missing_root_key_is_never_made_anew() {
+        let (dir, _keys) = keys();
+        let at = dir.path().join("keys");
+        for source in [RootKey::File(at.join("elsewhere")), RootKey::Passphrase] {
+            assert!(matches!(make(&at, &source), Err(KeyError::NoRoot { .. })));
+            assert!(matches!(Keys::unlock(&at, &source, &mut || panic!()), Err(KeyError::Missing { .. })));
+        }
+        fs::write(at.join("root"), format!("{}\n", "0".repeat(64))).unwrap();
+        assert!(matches!(Keys::open(&at), Err(KeyError::OtherRoot { .. })));
     }
 
     #[test]

@@ -1,53 +1,83 @@
 //! The keeper: the one process that holds keys, ledger and policy, and that changes names. It parses nothing from the network
-//! and never sees content; sessions ask it, message by message, and its answers are already durable. One thread decides,
+//! and never sees content, but what is addressed to it ([`origin`], [`consignments`]); sessions ask it, message by message, and its answers are already durable. One thread decides,
 //! a pool does what waits for the disk, and the ledger's committer writes.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`desk`] | one session's conversation |
-//! | [`admission`] | who is let in |
-//! | [`commit`], [`takeover`], [`delivery`] | an upload becomes a drop |
+//! | [`admission`], [`codes`], [`penalties`] | who is let in, which one-time codes were used, who is slowed down |
+//! | [`uploads`], [`commit`], [`addressees`], [`takeover`], [`delivery`] | an upload, and how it becomes a drop |
+//! | [`origin`], [`consignments`] | the sender's own signature beside it; a list of files, and what has come |
 //! | [`waiting`] | one that is complete, and may still change |
 //! | [`open`], [`receipts`], [`describe`] | what is read |
 //! | [`namespace`] | what is renamed, made, removed |
-//! | [`expiry`], [`recovery`] | what ends, and what a crash left |
+//! | [`expiry`], [`recovery`], [`fsck`] | what ends, what a crash left, whether all agrees |
 //! | [`keys`], [`state`], [`sessions`], [`turns`], [`quota`] | what it holds |
-//! | [`admin`], [`reload`] | what the commands ask |
+//! | [`rotation`], [`rewrap`] | keys and envelopes that are replaced |
+//! | `clockwatch`, `started` | what a run begins with, and whether its clock was set |
+//! | [`admin`], [`audit`], [`evidence`], [`people`], [`reload`] | what the commands ask |
+//! | [`alarms`], [`overview`] | what the operator is told of by itself, and what is going on |
 //! | [`crash`] | where tests make it die |
 
+pub mod addressees;
 pub mod admin;
 pub mod admission;
+pub mod alarms;
+pub mod audit;
+mod break_glass;
+mod certificates;
+mod clockwatch;
+pub mod codes;
 pub mod commit;
+pub mod consignments;
 pub mod crash;
 pub mod delivery;
 pub mod describe;
 pub mod desk;
+pub mod evidence;
 pub mod expiry;
+mod external;
+pub mod fsck;
 pub mod keys;
+mod moving;
+pub mod names;
 pub mod namespace;
 pub mod open;
+pub mod orders;
+pub mod origin;
+pub mod overview;
+pub mod penalties;
+pub mod people;
+mod pickups;
+mod policies;
 pub mod quota;
 pub mod receipts;
 pub mod recovery;
 mod rejected;
 pub mod reload;
+pub mod rewrap;
+pub mod rotation;
 pub mod sessions;
+mod started;
 pub mod state;
 pub mod takeover;
 #[cfg(test)]
 mod tests;
 pub mod turns;
+pub mod uploads;
 pub mod versions;
 pub mod waiting;
+mod who;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
+use zeroize::Zeroizing;
 
 use crate::clock::{self, Time};
 use crate::config::Settings;
@@ -56,7 +86,7 @@ use crate::ipc::gate::{GateLimits, ToGate, ToKeeper};
 use crate::ipc::jail::ToSession;
 use crate::ledger::{Batch, Event, Kind, Ledger, Options, Recovery, Signer};
 use crate::policy::Policy;
-use crate::sys::process;
+use crate::sys::{acl, process, terminal};
 use desk::Refusal;
 
 /// Password checks at once. Each takes tens of milliseconds of a core and tens of MiB, by design; more wait.
@@ -64,6 +94,9 @@ const PASSWORDS_AT_ONCE: usize = 2;
 
 /// How much longer than the session itself the keeper waits for a login. The session's own timer is the polite one.
 const GRACE_SLACK: Duration = Duration::from_secs(10);
+
+/// How often it is written who is slowed down, if that has changed.
+const PENALTIES_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the keeper did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +109,8 @@ pub enum KeeperError {
     Ledger(#[from] crate::ledger::OpenError),
     #[error("the receipt key cannot be used: {0}")]
     Signer(String),
+    #[error("{0}")]
+    Roles(String),
     #[error("the admin socket {path}: {source}")]
     Admin { path: PathBuf, source: io::Error },
     #[error("what a crash left could not be mended: {0}")]
@@ -96,6 +131,10 @@ impl KeeperError {
                 "nothing was changed; docs/operations.md, \"The ledger does not open\", says what can be done"
             }
             Self::Signer(_) => "`name` in sealdrop.toml and keys/receipt make the signer",
+            Self::Roles(_) => "make it, `groupadd --system NAME`, or correct [roles] in sealdrop.toml",
+            Self::Admin { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
+                "several groups of [roles] need a file system with access lists: say admin = \"/run/sealdrop/admin.sock\""
+            }
             Self::Admin { .. } => {
                 "its directory must exist and belong to the daemon; `admin` in sealdrop.toml says where"
             }
@@ -106,6 +145,12 @@ impl KeeperError {
             Self::System(_) => "see the system error above",
         }
     }
+}
+
+/// Another role's process, and this end of the conversation with it.
+pub struct Role {
+    pub pid: i32,
+    pub socket: Socket,
 }
 
 /// What the gate is to be told, in order.
@@ -125,11 +170,25 @@ pub struct Keeper {
     pub hands: Arc<takeover::Hands>,
     pub quotas: Arc<quota::Quotas>,
     pub waiting: waiting::Register,
+    pub alarms: alarms::Alarms,
+    pub counts: overview::Counts,
+    /// Which groups have which roles.
+    holders: who::Holders,
+    break_glass: break_glass::Register,
     pub sweeping: tokio::sync::Mutex<()>,
+    pub rotations: rotation::Rotations,
+    /// Held for reading from when a commit asks for its recipients' keys until it is in the ledger, signed.
+    pub addressing: tokio::sync::RwLock<()>,
     pub password_turns: Semaphore,
+    pub codes: codes::Codes,
+    pub penalties: penalties::Penalties,
     to_gate: mpsc::UnboundedSender<ToGate>,
     pub gate_pid: i32,
     pub since: Time,
+    /// SHA-256 of the settings file as it was at start, for the log.
+    settings_digest: String,
+    /// Of the key that hidden names are sealed with now.
+    names_bucket: std::sync::atomic::AtomicU64,
 }
 
 impl Keeper {
@@ -139,15 +198,22 @@ impl Keeper {
         settings: Settings,
         policy: Policy,
         gate_pid: i32,
+        mut passphrase: Option<OwnedFd>,
     ) -> Result<(Arc<Self>, Vec<Recovery>, GateMail), KeeperError> {
+        let holders = who::Holders::of(&settings.roles).map_err(KeeperError::Roles)?;
         let state = state::State::open(&settings.state)?;
-        let keys = keys::Keys::open(&settings.keys)?;
+        let keys = keys::Keys::unlock(&settings.keys, &settings.root_key, &mut || ask(passphrase.take()))?;
         let signer =
             Signer::new(&settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))?;
-        let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, Options::default())?;
+        let options = Options { names: names::hiding(&settings, &keys)?, ..Options::default() };
+        let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, options)?;
+        let penalties = penalties::Penalties::open(&settings.state.join("penalties"))?;
+        let codes = codes::Codes::open(&settings.state.join("codes"))?;
+        let alarms = alarms::Alarms::open(&ledger).map_err(|e| KeeperError::Mend(e.to_string()))?;
         let (to_gate, gate_mail) = mpsc::unbounded_channel();
         let keeper = Arc::new(Self {
             config: config.to_owned(),
+            settings_digest: started::settings_digest(config),
             policy: RwLock::new(Arc::new(policy)),
             ledger,
             keys,
@@ -157,11 +223,20 @@ impl Keeper {
             hands: Arc::default(),
             quotas: Arc::default(),
             waiting: waiting::Register::default(),
+            alarms,
+            counts: overview::Counts::default(),
+            holders,
+            break_glass: break_glass::Register::default(),
             sweeping: tokio::sync::Mutex::default(),
+            rotations: rotation::Rotations::default(),
+            addressing: tokio::sync::RwLock::default(),
             password_turns: Semaphore::new(PASSWORDS_AT_ONCE),
+            codes,
+            penalties,
             to_gate,
             gate_pid,
             since: clock::now(),
+            names_bucket: std::sync::atomic::AtomicU64::new(0),
             settings,
         });
         // First the mark: what is made from here on and not synced before a crash, the next start syncs.
@@ -196,33 +271,49 @@ pub async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The keeper's life, from the fork of the gate to the end of the daemon.
-pub fn run(config: &Path, settings: Settings, policy: Policy, gate_pid: i32, gate: Socket) -> Result<(), KeeperError> {
+/// The root key's passphrase, from where it was handed over or from whoever sits at the terminal.
+fn ask(handed_over: Option<OwnedFd>) -> Result<Zeroizing<String>, keys::KeyError> {
+    let answer = match handed_over {
+        Some(descriptor) => terminal::read(descriptor),
+        None => terminal::ask("Passphrase of sealdrop's root key: "),
+    };
+    answer.map_err(|e| keys::KeyError::NoPassphrase { why: e.to_string() })
+}
+
+/// The keeper's life, from the fork of the gate to the end of the daemon. `passphrase` is where the root key's can be read,
+/// if it is not to be asked for.
+pub fn run(
+    config: &Path,
+    settings: Settings,
+    policy: Policy,
+    gate: Role,
+    runner: Option<Role>,
+    passphrase: Option<OwnedFd>,
+) -> Result<(), KeeperError> {
     process::set_umask(0o077);
     // One for each session: a usual limit of 1,024 is less than the connections that the settings allow.
     let descriptors = process::raise_descriptors()?;
     if descriptors < u64::from(settings.limits.connections) + 256 {
         tracing::warn!(descriptors, "fewer descriptors than `connections` may need: raise the limit (LimitNOFILE)");
     }
-    let (keeper, recoveries, gate_mail) = Keeper::open(config, settings, policy, gate_pid)?;
+    let (keeper, recoveries, gate_mail) = Keeper::open(config, settings, policy, gate.pid, passphrase)?;
     start(&keeper, &recoveries).map_err(|refusal| KeeperError::Mend(refusal.why))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(&keeper, gate, gate_mail));
+    let runner_pid = runner.as_ref().map(|runner| runner.pid);
+    let ended = runtime.block_on(serve(&keeper, gate.socket, runner.map(|runner| runner.socket), gate_mail));
     stop(&keeper, &ended);
-    // Whatever is left in the yard ends with the gate.
-    let _ = process::kill(gate_pid);
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(gate_pid), None);
+    // Whatever is left in the yard ends with the gate, and the hook with its runner.
+    for pid in runner_pid.into_iter().chain([gate.pid]) {
+        let _ = process::kill(pid);
+        let _ = process::wait_for(pid);
+    }
     ended
 }
 
 /// The first entries of this run, and what the last one left.
 fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
-    let digest = keeper.policy().digest;
-    let mut events = Vec::new();
-    let mut started = Event::new(keeper.since, Kind::DaemonStarted);
-    started.detail = Some(format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id()));
-    started.policy = Some(digest);
-    events.push(started);
+    names::turn(keeper, keeper.since)?;
+    let mut events = started::events(keeper)?;
     if keeper.state.after_crash() {
         tracing::warn!("the last run did not end in order");
         events.push(Event::new(keeper.since, Kind::CrashFound));
@@ -233,8 +324,13 @@ fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
         event.detail = Some(recovery.to_string());
         events.push(event);
     }
-    keeper.ledger.commit(Batch { events, urgent: true, ..Batch::default() })?;
+    let writes = policies::keep(keeper, &keeper.policy(), keeper.since)?;
+    keeper.record_here(Batch { events, writes, urgent: true, ..Batch::default() })?;
     keeper.keys.remove_leftovers()?;
+    let rewritten = rewrap::mend(keeper)?;
+    if rewritten > 0 {
+        tracing::warn!(rewritten, "envelopes whose rewriting a crash cut in two were written again");
+    }
     let mended = recovery::mend(keeper, keeper.since)?;
     if mended.finished + mended.taken_back + mended.discarded + mended.removed > 0 {
         tracing::warn!(
@@ -250,9 +346,12 @@ fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
 }
 
 fn stop(keeper: &Keeper, ended: &Result<(), KeeperError>) {
-    let mut event = Event::new(clock::now(), Kind::DaemonStopped);
+    let mut event = started::stopped(keeper);
     if let Err(e) = ended {
         event = event.failed(e.to_string());
+    }
+    if let Err(e) = keeper.penalties.write(clock::now()) {
+        tracing::error!(error = %e, "who was slowed down is not remembered");
     }
     let recorded = keeper.ledger.commit(Batch { events: vec![event], urgent: true, ..Batch::default() });
     match recorded {
@@ -266,13 +365,18 @@ fn stop(keeper: &Keeper, ended: &Result<(), KeeperError>) {
     keeper.ledger.clone().close();
 }
 
-async fn serve(keeper: &Arc<Keeper>, gate: Socket, mut gate_mail: GateMail) -> Result<(), KeeperError> {
+async fn serve(
+    keeper: &Arc<Keeper>,
+    gate: Socket,
+    runner: Option<Socket>,
+    mut gate_mail: GateMail,
+) -> Result<(), KeeperError> {
     let gate = AsyncSocket::new(gate)?;
     match gate.recv::<ToKeeper>().await {
         Ok(Some((ToKeeper::Ready, _))) => {}
         _ => return Err(KeeperError::Gate),
     }
-    let admin = admin_listener(&keeper.settings.admin)?;
+    let admin = admin_listener(&keeper.settings.admin, &keeper.holders.gids())?;
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -293,8 +397,20 @@ async fn serve(keeper: &Arc<Keeper>, gate: Socket, mut gate_mail: GateMail) -> R
         users = keeper.policy().users().len(),
         "ready"
     );
+    tokio::spawn(clockwatch::watch(Arc::clone(keeper)));
     tokio::spawn(sweep_on_schedule(Arc::clone(keeper)));
     tokio::spawn(waiting::deliver_when_due(Arc::clone(keeper)));
+    tokio::spawn(write_penalties(Arc::clone(keeper)));
+    tokio::spawn(rotation::resume(Arc::clone(keeper)));
+    tokio::spawn(alarms::watch::watch(Arc::clone(keeper)));
+    match (keeper.settings.alarms.hook.clone(), runner) {
+        (Some(hook), Some(runner)) => drop(tokio::spawn(alarms::hook::tell(Arc::clone(keeper), runner, hook))),
+        _ => {
+            if let Err(refusal) = alarms::hook::none(keeper).await {
+                tracing::error!(why = refusal.why, "what waited for a hook that is no more could not be put away");
+            }
+        }
+    }
     let mut watchdog = process::watchdog_interval().map(tokio::time::interval);
     loop {
         let beat = async {
@@ -319,7 +435,7 @@ async fn serve(keeper: &Arc<Keeper>, gate: Socket, mut gate_mail: GateMail) -> R
             },
             _ = reload.recv() => drop(tokio::spawn({
                 let keeper = Arc::clone(keeper);
-                async move { drop(reload::reload(&keeper, "SIGHUP").await) }
+                async move { drop(reload::reload(&keeper, "reload, by SIGHUP").await) }
             })),
             _ = beat => if let Some(manager) = &manager { manager.watchdog() },
             _ = stop.recv() => break,
@@ -366,9 +482,13 @@ fn hear(keeper: &Arc<Keeper>, word: ToKeeper, mut descriptors: Vec<std::os::fd::
     match word {
         ToKeeper::Ready => {}
         ToKeeper::Born { pid, peer, .. } => {
+            keeper.counts.born();
             let Some(socket) = descriptors.pop() else { return keeper.end_session(pid) };
-            if keeper.sessions.strangers() >= keeper.settings.limits.strangers {
-                tracing::warn!(%peer, "too many strangers at once: this one is turned away");
+            let mut draw = [0; 1];
+            // Without a draw the least lucky one.
+            let draw = getrandom::fill(&mut draw).map_or(0, |()| draw[0]);
+            if sessions::turns_away(keeper.sessions.strangers(), keeper.settings.limits.strangers, draw) {
+                tracing::warn!(%peer, "many strangers at once: this one is turned away");
                 return keeper.end_session(pid);
             }
             match AsyncSocket::new(Socket::from(socket)) {
@@ -383,19 +503,26 @@ fn hear(keeper: &Arc<Keeper>, word: ToKeeper, mut descriptors: Vec<std::os::fd::
                 }
             }
         }
-        ToKeeper::Died { pid, how } => tracing::debug!(pid, ?how, "a session process ended"),
-        ToKeeper::TurnedAway { peer, limit } => tracing::warn!(%peer, ?limit, "a connection was turned away"),
+        ToKeeper::Died { pid, how } => {
+            keeper.counts.died();
+            tracing::debug!(pid, ?how, "a session process ended");
+        }
+        ToKeeper::TurnedAway { peer, limit } => {
+            keeper.counts.turned_away();
+            tracing::warn!(%peer, ?limit, "a connection was turned away");
+        }
     }
 }
 
-fn admin_listener(path: &Path) -> Result<Listener, KeeperError> {
+fn admin_listener(path: &Path, gids: &[u32]) -> Result<Listener, KeeperError> {
     let at = |source| KeeperError::Admin { path: path.to_owned(), source };
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(e)),
         _ => {}
     }
     let listener = Listener::bind(path).map_err(at)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
+    // Until this it is the owner's alone, by the umask.
+    acl::only_for(path, gids).map_err(at)?;
     Ok(listener)
 }
 
@@ -403,18 +530,37 @@ fn admin_listener(path: &Path) -> Result<Listener, KeeperError> {
 async fn sweep_on_schedule(keeper: Arc<Keeper>) {
     loop {
         let now = clock::now();
+        names::turn_later(&keeper, now).await;
         match expiry::sweep(&keeper, now).await {
-            Ok(swept) if !swept.expired.is_empty() || swept.destroyed_keys > 0 => {
-                tracing::info!(expired = swept.expired.len(), destroyed_keys = swept.destroyed_keys, "swept");
+            Ok(swept) => {
+                if !swept.expired.is_empty() || swept.destroyed_keys > 0 {
+                    tracing::info!(expired = swept.expired.len(), destroyed_keys = swept.destroyed_keys, "swept");
+                }
+                keeper.alarms.swept(swept.failed);
             }
-            Ok(_) => {}
-            Err(refusal) => tracing::error!(why = refusal.why, "a sweep failed; it goes on at its next turn"),
+            Err(refusal) => {
+                tracing::error!(why = refusal.why, "a sweep failed; it goes on at its next turn");
+                keeper.alarms.swept(1);
+            }
         }
         discard_stale(&keeper, now).await;
         let Some(next) = keeper.settings.sweep.next_after(now) else { return };
         // In steps, so that a clock that is set while we sleep is noticed within a minute.
         while clock::now() < next {
             tokio::time::sleep(next.since(clock::now()).min(Duration::from_secs(60))).await;
+        }
+    }
+}
+
+/// Now and then: what a crash forgets is some seconds of wrong guesses.
+async fn write_penalties(keeper: Arc<Keeper>) {
+    let mut interval = tokio::time::interval(PENALTIES_EVERY);
+    loop {
+        interval.tick().await;
+        let worker = Arc::clone(&keeper);
+        let written = blocking(move || worker.penalties.write(clock::now()).map_err(Refusal::machine)).await;
+        if let Err(refusal) = written {
+            tracing::error!(why = refusal.why, "who is slowed down could not be written");
         }
     }
 }

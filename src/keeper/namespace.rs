@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use super::delivery::{first_number, remove_if_there};
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking, crash, versions, waiting};
+use super::{Keeper, blocking, crash, orders, pickups, versions, waiting};
 use crate::clock::Time;
 use crate::ipc::jail::{Answer, Status};
-use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Earlier, Kind, Write};
+use crate::ledger::{Batch, Delivery, DropKind, DropRecord, DropState, Earlier, Kind, Ordered, Write};
 use crate::names::{FileName, UserName};
 use crate::policy::{self, Operation};
 use crate::sys::files::{self, Kind as FileKind};
@@ -64,11 +64,28 @@ pub async fn remove_folder(keeper: &Arc<Keeper>, client: &Client, path: VirtualP
 /// Recorded first, then done: a file that is gone without a word in the log is worse than a word too many. A crash between
 /// leaves a name that the log calls removed, and `recovery` finishes that.
 pub async fn remove(keeper: &Arc<Keeper>, client: &Arc<Client>, path: VirtualPath) -> Result<Answer, Refusal> {
-    let _checked = keeper.permit(client, &Operation::Remove { path: &path })?;
+    let grant = keeper.permit(client, &Operation::Remove { path: &path })?;
     // Before a turn is waited for: who asks for what is not there does not wait, and makes no lock of a name it invents.
     file_at(keeper, client, &path).await?;
     let _turn = keeper.turns.to_change_at(&client.user, &path).await;
     let record = file_at(keeper, client, &path).await?;
+    if record.as_ref().is_some_and(|record| record.state == DropState::Held) {
+        return Err(Refusal::rule(Status::Failure, "this file is held and cannot be removed", "the drop is held"));
+    }
+    let shreds = grant.folder().is_some_and(|folder| folder.sender_delete == policy::SenderDelete::Shred);
+    if let Some(record) = record.as_ref().filter(|record| shreds && record.sender == client.user) {
+        // The removal is in the log first: whose wish it was.
+        let mut event = keeper.event(client, Kind::Removed, Some(&path));
+        (event.drop, event.bytes) = (Some(record.drop), Some(record.size));
+        event.detail = Some("its sender's removal shreds it, as the folder says".to_owned());
+        keeper.record(Batch { events: vec![event], urgent: true, ..Batch::default() }).await?;
+        let order = orders::order(Ordered::Shred, client.user.to_string(), "removed by its sender".to_owned());
+        let done = orders::shred(keeper, &[record.drop], &order).await?;
+        return match done.into_iter().find_map(|(_, why)| why) {
+            None => Ok(Answer::Done),
+            Some(why) => Err(Refusal::machine(why)),
+        };
+    }
     let mut event = keeper.event(client, Kind::Removed, Some(&path));
     let mut writes = Vec::new();
     if let Some(record) = record {
@@ -76,21 +93,33 @@ pub async fn remove(keeper: &Arc<Keeper>, client: &Arc<Client>, path: VirtualPat
         event.bytes = Some(record.size);
         let at = event.at;
         writes.push(Write::Unlinked { drop: record.drop, user: client.user.clone(), path: path.clone(), at });
+        if pickups::ends_without(&record, &client.user, &path) {
+            let mut batch = Batch { events: vec![event], writes, urgent: true, ..Batch::default() };
+            pickups::end(&mut batch, &record);
+            keeper.record(batch).await?;
+            pickups::destroy(keeper, &[record.drop]).await;
+            return Ok(Answer::Done);
+        }
         if last_entry(&record, &client.user) {
             writes.push(Write::State { drop: record.drop, to: DropState::Removed { at } });
         }
     }
-    keeper.record(Batch { events: vec![event], writes, urgent: true }).await?;
+    keeper.record(Batch { events: vec![event], writes, urgent: true, ..Batch::default() }).await?;
     crash::point("removal-recorded");
-    let (worker, user) = (Arc::clone(keeper), client.user.clone());
+    unlink(keeper, client.user.clone(), path).await?;
+    Ok(Answer::Done)
+}
+
+/// Removes a name whose removal is recorded. A crash before: `recovery` does it.
+pub(super) async fn unlink(keeper: &Arc<Keeper>, user: UserName, path: VirtualPath) -> Result<(), Refusal> {
+    let worker = Arc::clone(keeper);
     blocking(move || {
         let tree = worker.state.tree(&user)?;
         let (dir, name) = files::open_parent_beneath(tree.as_fd(), path.relative())?;
         remove_if_there(dir.as_fd(), name)?;
         Ok(files::sync(dir.as_fd())?)
     })
-    .await?;
-    Ok(Answer::Done)
+    .await
 }
 
 /// That there is a file, and which drop the ledger has there.
@@ -182,6 +211,10 @@ pub async fn rename(
             grant.may_replace()?;
             put_aside(&worker, user, &to, &mut writes, &mut moves)?;
         } else if let Some(target) = target {
+            if target.state == DropState::Held {
+                let say = "this file is held and cannot be replaced";
+                return Err(Refusal::rule(Status::Failure, say, "the drop there is held"));
+            }
             writes.push(replaced(&target, user, &to, at));
         }
         let moved = |drop| Write::Moved { drop, user: user.clone(), from: from.clone(), to: to.clone() };
@@ -199,7 +232,7 @@ pub async fn rename(
     .await?;
     event.drop = drop;
     event.earlier = earlier;
-    let recorded = keeper.record(Batch { events: vec![event], writes, urgent: true }).await;
+    let recorded = keeper.record(Batch { events: vec![event], writes, urgent: true, ..Batch::default() }).await;
     blocking(move || match recorded {
         Ok(_) => moves.iter().try_for_each(Move::settle).map_err(Refusal::from),
         Err(refusal) => {

@@ -20,7 +20,7 @@ use super::delivery::{COMMIT, MARK, before_number, remove_if_there};
 use super::desk::Refusal;
 use super::expiry::drop_of;
 use super::state::STAGING;
-use super::{takeover, waiting};
+use super::{moving, takeover, waiting};
 use crate::clock::Time;
 use crate::ledger::{Batch, DropKind, Event, Kind};
 use crate::names::{DropId, UserName};
@@ -50,6 +50,7 @@ pub fn mend(keeper: &Keeper, now: Time) -> Result<Mended, Refusal> {
     for owner in &owners {
         mend_staging(keeper, owner, now, &mut mended).map_err(in_tree_of(owner))?;
     }
+    moving::settle(keeper)?;
     // Only now: what one tree's commit kept aside may have been needed in another's taking back.
     for owner in &owners {
         settle_commits(keeper, owner).map_err(in_tree_of(owner))?;

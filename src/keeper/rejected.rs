@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use super::desk::{Client, Refusal};
-use super::{Keeper, blocking};
+use super::{Keeper, blocking, origin};
 use crate::clock::Time;
 use crate::ipc::jail::Answer;
 use crate::ledger::{Batch, Kind, Rejection, Write};
 use crate::names::escaped;
 use crate::policy::{Operation, Reason};
+use crate::seal::Unfit;
 use crate::vpath::VirtualPath;
 
 /// How long a notice is kept.
@@ -80,8 +81,14 @@ fn to_do(say: &str) -> &'static str {
         "send it again when earlier files have expired, or were removed by all who have them"
     } else if is(Reason::Exists) {
         "send it under another name"
+    } else if Unfit::ALL.iter().any(|unfit| say == unfit.say()) {
+        "seal it with `sealdrop seal` to the key of each recipient of the folder and of nobody else, and send that"
     } else if is(Reason::UserGone) {
         "ask the operator"
+    } else if [origin::NOT_OVER, origin::NOT_THEIRS, origin::BROKEN, origin::OTHER_HASH].contains(&say) {
+        "sign the file as it was sent, with a key that you log in with, and send the signature again"
+    } else if say == origin::NOT_SIGNED {
+        "send the file that was signed, or a new signature for this one first"
     } else {
         "send it again from its beginning; if it is refused again, ask the operator, whose audit log has the reason"
     }

@@ -3,19 +3,25 @@
 
 use std::sync::Arc;
 
-use super::Keeper;
 use super::desk::Client;
+use super::sessions::Entry;
+use super::{Keeper, policies};
 use crate::clock;
 use crate::config;
 use crate::ipc::jail::ToSession;
-use crate::ledger::{Event, Kind};
+use crate::ledger::{Batch, Event, Kind};
 use crate::policy::Policy;
 
 /// Loads the configured files again. The answer is a sentence for whoever asked.
 pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
     let before = keeper.policy().digest;
-    let config = keeper.config.clone();
-    let loaded = tokio::task::spawn_blocking(move || config::load(&config)).await;
+    // Signed by whom the settings named at the start: who can edit the file does not become a signer by it.
+    let (config, signers) = (keeper.config.clone(), keeper.settings.policy_signers.clone());
+    let loaded = tokio::task::spawn_blocking(move || match signers.as_slice() {
+        [] => config::load(&config),
+        signers => config::load_signed(&config, signers),
+    });
+    let loaded = loaded.await;
     let loaded = match loaded {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(problems)) => return Err(refused(keeper, by, &problems.summary()).await),
@@ -33,9 +39,17 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
     }
     let mut event = Event::new(clock::now(), Kind::PolicyLoaded);
     event.policy = Some(loaded.policy.digest);
-    event.detail = Some(format!("by {by}; before it was {before}"));
-    keeper.record_event(event).await.map_err(|refusal| refusal.why)?;
-    let same = loaded.policy.digest == before;
+    let signed = match loaded.signed.as_slice() {
+        [] => String::new(),
+        signed => format!("; signed by {}", signed.join(", ")),
+    };
+    event.detail = Some(format!("{by}; before it was {before}{signed}"));
+    let (worker, policy, at) = (Arc::clone(keeper), loaded.policy.clone(), event.at);
+    let writes = super::blocking(move || policies::keep(&worker, &policy, at)).await.map_err(|refusal| refusal.why)?;
+    // Before anything is decided by it: what a receipt names is in the ledger.
+    let batch = Batch { events: vec![event], writes, ..Batch::default() };
+    keeper.record(batch).await.map_err(|refusal| refusal.why)?;
+    let same = loaded.policy.digest == before && loaded.policy.trust() == keeper.policy().trust();
     keeper.set_policy(loaded.policy);
     keeper.waiting.look_again();
     let ended = end_the_barred(keeper).await;
@@ -50,7 +64,7 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
 async fn refused(keeper: &Keeper, by: &str, why: &str) -> String {
     tracing::error!(by, "the policy was not loaded, the running one stays:\n{why}");
     let mut event = Event::new(clock::now(), Kind::PolicyRefused).refused(why.lines().next().unwrap_or_default());
-    event.detail = Some(format!("by {by}"));
+    event.detail = Some(by.to_owned());
     event.policy = Some(keeper.policy().digest);
     if let Err(refusal) = keeper.record_event(event).await {
         tracing::error!(why = refusal.why, "a refused policy is not in the ledger");
@@ -65,16 +79,21 @@ async fn end_the_barred(keeper: &Keeper) -> usize {
     for entry in keeper.sessions.all() {
         let client = &entry.client;
         let Some(why) = why_barred(&policy, client) else { continue };
-        let _ = entry.socket.try_send(&ToSession::Revoked, &[]);
-        keeper.end_session(entry.pid);
-        let mut event = keeper.event(client, Kind::Revoked, None);
-        event.detail = Some(why);
-        if let Err(refusal) = keeper.record_event(event).await {
-            tracing::error!(why = refusal.why, "a withdrawn session is not in the ledger");
-        }
+        end(keeper, &entry, why).await;
         ended += 1;
     }
     ended
+}
+
+/// Ends a session at once, and records why.
+pub async fn end(keeper: &Keeper, entry: &Entry, why: String) {
+    let _ = entry.socket.try_send(&ToSession::Revoked, &[]);
+    keeper.end_session(entry.pid);
+    let mut event = keeper.event(&entry.client, Kind::Revoked, None);
+    event.detail = Some(why);
+    if let Err(refusal) = keeper.record_event(event).await {
+        tracing::error!(why = refusal.why, "a withdrawn session is not in the ledger");
+    }
 }
 
 /// Why who is in could not log in under `policy`; `None` if they could.
@@ -85,11 +104,11 @@ pub fn why_barred(policy: &Policy, client: &Client) -> Option<String> {
     if let Some(barred) = user.barred(Some(client.address), clock::now()) {
         return Some(barred.to_string());
     }
-    match &client.key {
-        Some(key) if !user.login.keys.iter().any(|known| known.fingerprint == *key) => {
-            Some("the key is no longer the user's".to_owned())
+    match &client.holding {
+        Some(holding) => policy.why_not_held(user, holding, clock::now()).map(str::to_owned),
+        None if user.login.password.is_none() && !user.asks_outside() => {
+            Some("the user has no password any more".to_owned())
         }
-        None if user.login.password.is_none() => Some("the user has no password any more".to_owned()),
         _ => None,
     }
 }

@@ -1,14 +1,19 @@
 //! Who is in: the register of admitted sessions, for limits, for withdrawing rights and for the drain at the end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::desk::Client;
+use super::overview::rate;
+use crate::clock::{self, Time};
 use crate::ipc::channel::AsyncSocket;
+use crate::ipc::jail::ToKeeper;
 use crate::names::{SessionId, UserName};
+use crate::vpath::VirtualPath;
 
 /// One admitted session.
 #[derive(Clone)]
@@ -17,6 +22,93 @@ pub struct Entry {
     /// In the gate's numbering.
     pub pid: i32,
     pub socket: Arc<AsyncSocket>,
+}
+
+/// A session tells of its bytes so often, while they grow (docs/ipc.md, `Moved`).
+const SAID_EVERY: Duration = Duration::from_secs(5);
+
+/// What a session does, for who looks: what it last said of its bytes, and what it last asked.
+#[derive(Default)]
+pub struct Activity {
+    sent: AtomicU64,
+    received: AtomicU64,
+    last: Mutex<Option<(&'static str, Option<VirtualPath>, Time)>>,
+    /// Bytes a second sent and received between its last two words about them, and when the last was.
+    rates: Mutex<Option<(u64, u64, Instant)>>,
+    uploads: AtomicU32,
+}
+
+impl Activity {
+    pub fn moved(&self, sent: u64, received: u64) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let passed = rates.map_or(SAID_EVERY, |(_, _, at)| now.duration_since(at).min(SAID_EVERY * 2));
+        let (before, after) = (self.totals(), (sent, received));
+        *rates = Some((rate(before.0, after.0, passed), rate(before.1, after.1, passed), now));
+        drop(rates);
+        self.sent.store(sent, Ordering::Relaxed);
+        self.received.store(received, Ordering::Relaxed);
+    }
+
+    pub fn asked(&self, request: &ToKeeper, path: Option<&VirtualPath>) {
+        let verb = match request {
+            ToKeeper::Stage { .. } => "uploads",
+            ToKeeper::Commit(_) => "has sent",
+            ToKeeper::Park { .. } | ToKeeper::Discard { .. } => "has left off",
+            ToKeeper::Open { .. } => "downloads",
+            ToKeeper::Pulled { .. } => "has read",
+            ToKeeper::List { .. } | ToKeeper::Receipts { .. } => "lists",
+            ToKeeper::MakeFolder { .. } => "makes",
+            ToKeeper::RemoveFolder { .. } | ToKeeper::Remove { .. } => "removes",
+            ToKeeper::Rename { .. } => "renames",
+            ToKeeper::Receipt { .. }
+            | ToKeeper::Paper { .. }
+            | ToKeeper::Rejected { .. }
+            | ToKeeper::Certificate { .. } => "reads",
+            ToKeeper::SetTimes { .. }
+            | ToKeeper::Corrupt { .. }
+            | ToKeeper::Digests { .. }
+            | ToKeeper::DropStatus { .. }
+            | ToKeeper::Space { .. } => "asks about",
+            ToKeeper::RenewJournal { .. }
+            | ToKeeper::Refused { .. }
+            | ToKeeper::Moved { .. }
+            | ToKeeper::Bye { .. } => return,
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((verb, path.cloned(), clock::now()));
+    }
+
+    /// Bytes a second, sent and received. A session that has said nothing for a while moves nothing.
+    pub fn rates(&self) -> (u64, u64) {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.filter(|(_, _, at)| at.elapsed() < SAID_EVERY * 2).map_or((0, 0), |(sent, received, _)| (sent, received))
+    }
+
+    pub fn upload_begun(&self) {
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn upload_ended(&self) {
+        // One that was never granted can be discarded as well.
+        let _ = self.uploads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// Uploads that are under way.
+    pub fn uploads(&self) -> u32 {
+        self.uploads.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent and received.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+
+    /// In words, and since when.
+    pub fn last(&self) -> Option<(String, Time)> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (verb, path, at) = last.as_ref()?;
+        Some((path.as_ref().map_or_else(|| (*verb).to_owned(), |path| format!("{verb} {path}")), *at))
+    }
 }
 
 #[derive(Default)]
@@ -106,11 +198,46 @@ impl Drop for Place {
     }
 }
 
+/// Whether one more stranger is turned away, where there are so many and `most` may be. From half of that on by chance, first
+/// three of ten and more the fuller it is: who floods the door is then met more often than who comes once and tries
+/// again. `draw` is any byte.
+pub fn turns_away(strangers: u32, most: u32, draw: u8) -> bool {
+    let begin = (most / 2).max(FEW).min(most);
+    if strangers < begin {
+        return false;
+    }
+    if strangers >= most {
+        return true;
+    }
+    let fullness = f64::from(strangers - begin) / f64::from(most - begin);
+    f64::from(draw) < 256.0 * (0.3 + 0.7 * fullness)
+}
+
+/// So few strangers are no flood.
+const FEW: u32 = 10;
+
 /// A connection that is not admitted yet.
 pub struct Stranger(Arc<Sessions>);
 
 impl Drop for Stranger {
     fn drop(&mut self) {
         self.0.strangers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_door_the_fewer_come_through() {
+        let turned = |strangers| (0..=255).filter(|draw| turns_away(strangers, 128, *draw)).count();
+        assert_eq!(turned(63), 0);
+        assert_eq!(turned(64), 77, "three of ten");
+        assert_eq!(turned(128), 256);
+        assert!((64..=128).is_sorted_by_key(turned));
+        // Of a small number each has its place.
+        assert!((0..10).all(|strangers| !turns_away(strangers, 10, 0)));
+        assert!(turns_away(1, 1, 255));
     }
 }

@@ -12,7 +12,7 @@ use super::Keeper;
 use super::desk::Refusal;
 use crate::ipc::jail::Commit;
 use crate::names::{DropId, UserName};
-use crate::seal::{ENVELOPE_LEN, Envelope, FOOTER_LEN, FileKey, Footer, HEAD_LEN, Head, Trailer};
+use crate::seal::{ENVELOPE_LEN, Envelope, FOOTER_LEN, FileKey, Footer, HEAD_LEN, Head, ReadAt, Reader, Trailer};
 use crate::sys::files::{self, Facts, Kind, Mode, OFlag};
 
 /// As its session made it: its owner's alone.
@@ -29,6 +29,15 @@ pub struct Hands(Mutex<HashSet<Hold>>);
 enum Hold {
     File { device: u64, inode: u64 },
     Drop(DropId),
+}
+
+/// A sealed file on disk.
+pub struct Sealed(pub File);
+
+impl ReadAt for Sealed {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        FileExt::read_exact_at(&self.0, buffer, offset)
+    }
 }
 
 /// Holds one upload for as long as it lives.
@@ -150,6 +159,17 @@ impl Part {
             return Err(Refusal::machine("the file's envelope was exchanged during its commit"));
         }
         self.trailer()
+    }
+
+    /// The first bytes of its content, at most so many: of what is addressed to the keeper.
+    pub fn content(&self, most: usize) -> Result<Vec<u8>, Refusal> {
+        let file = File::from(self.file.try_clone()?);
+        let length = file.metadata()?.len();
+        let mut reader = Reader::open(Sealed(file), length, &self.key).map_err(Refusal::machine)?;
+        let mut bytes = vec![0; most];
+        let read = reader.read_at(0, &mut bytes).map_err(Refusal::machine)?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     /// What the file says of itself, and that it has no byte more or less than that. Until it is closed, that is what its

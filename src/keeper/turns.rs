@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
+use crate::ledger::origin::SUFFIX;
 use crate::names::UserName;
 use crate::policy::decide::INBOX;
 use crate::vpath::VirtualPath;
@@ -34,9 +35,14 @@ pub struct CommitTurn {
 
 impl Turns {
     /// `below` is the path below the folder: two folders of a sender meet in the inbox, where that is what is left of it.
+    /// A file and the signature beside it wait for each other as well: whichever is second checks the two.
     pub async fn to_commit(&self, user: &UserName, below: &VirtualPath) -> CommitTurn {
         let tree = self.tree(user);
-        let stripe = self.hasher.hash_one(below.as_bytes()) as usize % STRIPES;
+        let mut path = below.as_bytes();
+        while let Some(signed) = path.strip_suffix(SUFFIX.as_bytes()) {
+            path = signed;
+        }
+        let stripe = self.hasher.hash_one(path) as usize % STRIPES;
         let names = Arc::clone(&tree.names).read_owned().await;
         let stripe = Arc::clone(&tree.stripes[stripe]).lock_owned().await;
         CommitTurn { _names: names, _stripe: stripe }

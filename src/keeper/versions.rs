@@ -7,19 +7,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::commit::{Upload, new_receipt};
+use super::addressees::escrow;
+use super::commit::{Upload, conclude, new_receipt};
 use super::delivery::{Existing, Names};
-use super::desk::{Client, Refusal};
+use super::desk::Refusal;
 use super::expiry::drop_of;
 use super::takeover::Part;
-use super::{Keeper, blocking, crash};
+use super::{Keeper, crash, origin};
 use crate::clock::Time;
 use crate::ipc::jail::Answer;
 use crate::ledger::{
-    Batch, DropKind, DropRecord, DropState, Earlier, Kind, Receipt, ReceiptFacts, ReceiptRecipient, Write,
+    Batch, DropKind, DropRecord, DropState, Earlier, Event, Kind, Receipt, ReceiptFacts, ReceiptRecipient, Write,
 };
 use crate::names::{DropId, UserName};
 use crate::policy::FolderKind;
@@ -65,6 +65,9 @@ fn find_twin(keeper: &Keeper, upload: &Upload, older: Option<&DropRecord>) -> Re
             && older.state == DropState::Live
             && (older.size, older.sha256) == (request.size, request.sha256)
             && older.deliveries.iter().all(|delivery| delivery.unlinked.is_none())
+            // One of its pickups is gone: who sends it again wants it picked up again.
+            && older.pickups == folder.pickups
+            && (older.pickups.is_none() || older.deliveries.iter().all(|delivery| delivery.picked_up == 0))
             && lasts(older.expires, folder.expire, upload.received)
     }) else {
         return Ok(None);
@@ -74,11 +77,16 @@ fn find_twin(keeper: &Keeper, upload: &Upload, older: Option<&DropRecord>) -> Re
     let Ok(Receipt { facts, .. }) = Receipt::parse(&receipt.text) else { return Ok(None) };
     let mut recipients = Vec::with_capacity(upload.recipients.len());
     for recipient in &upload.recipients {
-        let key = Some(recipient.key(keeper)?.fingerprint());
+        let key = Some(recipient.fingerprint(keeper)?);
         recipients.push(ReceiptRecipient { user: recipient.user.clone(), key });
     }
     recipients.sort();
-    if facts.folder != folder.path || facts.recipients != recipients {
+    let escrow = escrow(folder)?.map(|recipient| recipient.fingerprint());
+    let same_way = facts.end_to_end == folder.end_to_end && facts.escrow == escrow;
+    if facts.folder != folder.path || facts.recipients != recipients || !same_way {
+        return Ok(None);
+    }
+    if !origin::still_holds(keeper, upload, record, &facts)? {
         return Ok(None);
     }
     // The ledger's word is not enough: nobody is to be told that a file is there which somebody took away behind it.
@@ -167,13 +175,17 @@ pub(super) fn repeat(keeper: &Keeper, upload: &Upload, file: OwnedFd, twin: Twin
         sender: upload.user.clone(),
         sender_key: upload.key.clone(),
         recipients: twin.recipients,
+        escrow: escrow(&upload.folder)?.map(|recipient| recipient.fingerprint()),
+        end_to_end: upload.folder.end_to_end,
         folder: upload.folder.path.clone(),
-        path: request.path.clone(),
+        path: request.path.clone().into(),
         earlier: Some(Earlier::Duplicate(twin.record.receipt)),
+        origin: None,
         size: request.size,
         sha256: request.sha256,
         received: upload.received,
         expires: twin.record.expires,
+        pickups: twin.record.pickups,
         policy: upload.policy,
     };
     Ok(Repeated { part, names, upload: request.drop, record: twin.record, facts, opened_at: request.opened_at })
@@ -195,7 +207,8 @@ fn name_again(keeper: &Keeper, upload: &Upload, twin: &Twin) -> Result<Names, Re
     let (file, drop) = (twin.file.as_fd(), twin.record.drop);
     let mut names = Names::begin(file, drop, tree.as_fd())?;
     let path = &upload.request.path;
-    let named = names.add(file, drop, tree.as_fd(), path, Existing::Refuse).map_err(Refusal::from);
+    let marked = names.sync_mark().map_err(Refusal::from);
+    let named = marked.and_then(|()| Ok(names.add(file, drop, tree.as_fd(), path, Existing::Refuse)?));
     match named.and_then(|_| Ok(names.sync()?)) {
         Ok(()) => Ok(names),
         Err(refusal) => {
@@ -205,40 +218,33 @@ fn name_again(keeper: &Keeper, upload: &Upload, twin: &Twin) -> Result<Names, Re
     }
 }
 
-/// Steps 3 and 4 of a repeated upload: the ledger, then the answer.
-pub async fn record(keeper: &Arc<Keeper>, client: &Client, repeated: Repeated) -> Result<Answer, Refusal> {
-    let Repeated { part, names, upload, record, facts, opened_at } = repeated;
-    let receipt = facts.id;
-    let mut event = keeper.event(client, Kind::UploadDuplicate, Some(&facts.path));
-    event.at = facts.received;
-    event.drop = Some(record.drop);
-    event.bytes = Some(facts.size);
-    event.sha256 = Some(facts.sha256);
-    event.ms = u64::try_from(facts.received.since(opened_at).as_millis()).ok();
-    let to: Vec<&str> = record.deliveries.iter().map(|delivery| delivery.user.as_str()).collect();
-    event.detail = Some(format!("delivered before to {}; upload {upload} is destroyed", to.join(" ")));
-    let writes = vec![Write::Duplicate { upload, of: record.drop }, Write::Receipt { event: 0, facts }];
-    // 3. The ledger. A crash after it: it is receipted, and recovery removes the mark and what is left in staging, since the
-    // ledger knows the upload.
-    let recorded = keeper.record(Batch { events: vec![event], writes, urgent: false }).await;
-    crash::point("duplicate-recorded");
-    blocking(move || match recorded {
-        Ok(_) => {
-            if let Err(e) = names.settle() {
-                tracing::error!(error = %e, "the mark of a commit stays there until the next start");
-            }
-            Ok(())
-        }
-        Err(refusal) => {
-            names.take_back()?;
-            part.give_back();
-            Err(refusal)
-        }
-    })
-    .await?;
-    // 4. The session removes `.part` and journal, with the file key in it, after our answer. A crash before: as after 3.
-    crash::point("duplicate-settled");
-    Ok(Answer::Committed { receipt })
+impl Repeated {
+    /// Steps 3 and 4: the ledger, then the answer.
+    pub fn record(self, keeper: &Keeper, told: Event) -> Result<Answer, Refusal> {
+        let Self { part, names, upload, record, facts, opened_at } = self;
+        let receipt = facts.id;
+        let to: Vec<&str> = record.deliveries.iter().map(|delivery| delivery.user.as_str()).collect();
+        let event = Event {
+            kind: Kind::UploadDuplicate,
+            at: facts.received,
+            drop: Some(record.drop),
+            bytes: Some(facts.size),
+            sha256: Some(facts.sha256),
+            ms: u64::try_from(facts.received.since(opened_at).as_millis()).ok(),
+            detail: Some(format!("delivered before to {}; upload {upload} is destroyed", to.join(" "))),
+            ..told
+        };
+        let writes =
+            vec![Write::Duplicate { upload, of: record.drop }, Write::Receipt { event: 0, facts, signature: None }];
+        // 3. The ledger. A crash after it: it is receipted, and recovery removes the mark and what is left in staging, since
+        // the ledger knows the upload.
+        let recorded = keeper.record_here(Batch { events: vec![event], writes, ..Batch::default() });
+        crash::point("duplicate-recorded");
+        // 4. The session removes `.part` and journal, with the file key in it, after our answer. A crash before: as after 3.
+        conclude(recorded, names, part)?;
+        crash::point("duplicate-settled");
+        Ok(Answer::Committed { receipt })
+    }
 }
 
 #[cfg(test)]

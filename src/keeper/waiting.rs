@@ -48,6 +48,8 @@ pub struct Register {
 struct State {
     entries: BTreeMap<(UserName, DropId), Entry>,
     paths: HashMap<(UserName, VirtualPath), DropId>,
+    /// The bucket of each note on the disk, also of one that could not be read: what keeps its key from being destroyed.
+    buckets: HashMap<(UserName, DropId), u64>,
     /// When the clock looks next, if it sleeps.
     next: Option<Time>,
 }
@@ -91,6 +93,13 @@ fn period(policy: &Policy, user: &UserName, path: &VirtualPath) -> Duration {
     }
 }
 
+/// For how long its folder lets an upload be continued.
+fn window(policy: &Policy, user: &UserName, path: &VirtualPath) -> Duration {
+    let folders = policy.user(user).into_iter().flat_map(|user| &user.folders);
+    let folder = folders.into_iter().find(|folder| path.below(&folder.path).is_some());
+    folder.map_or(Duration::ZERO, |folder| folder.resume_window)
+}
+
 impl Register {
     /// What waits at `path` in `user`'s view.
     pub fn at(&self, user: &UserName, path: &VirtualPath) -> Option<Waits> {
@@ -126,6 +135,11 @@ impl Register {
 
     pub fn count(&self) -> u64 {
         self.state().entries.len() as u64
+    }
+
+    /// Whether a note needs the key of this bucket.
+    pub fn needs(&self, bucket: u64) -> bool {
+        self.state().buckets.values().any(|needed| *needed == bucket)
     }
 
     fn holds(&self, user: &UserName, drop: DropId) -> bool {

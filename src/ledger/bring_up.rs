@@ -12,7 +12,9 @@ use super::live;
 use super::merkle::leaf_hash;
 use super::month::{self, Month};
 use super::recovery::{OpenError, ROOM_BYTES, Recovery, has_room};
+use super::snapshot;
 use super::store::Options;
+use super::veil::Hiding;
 use crate::sys::durable;
 
 /// Caches: the live database is asked all the time, a month's hardly.
@@ -55,9 +57,7 @@ impl Part {
     fn beginning(self, scan: &Scan) -> Result<Applied, OpenError> {
         let first = scan.segments.first().ok_or(OpenError::JournalMissing)?;
         let (log, hash, frames) = match self {
-            Self::Live if first.head.first > 0 => {
-                return Err(JournalError::Pruned { first: first.head.first, wanted: 0 }.into());
-            }
+            // Of a journal that was pruned the snapshot stands for what is before it.
             Self::Live => (&first.head.log, &first.head.previous, first.head.first),
             Self::Month(month) => {
                 let (frames, _) = scan.frames_of(month.0).ok_or(OpenError::JournalMissing)?;
@@ -66,6 +66,29 @@ impl Part {
             }
         };
         Ok(Applied { ledger: first.head.ledger, frames, hash: *hash, log: log.clone() })
+    }
+}
+
+impl Part {
+    /// What an empty database begins with, put into it.
+    fn start(self, dir: &Path, scan: &Scan, database: &Database) -> Result<Applied, OpenError> {
+        match self {
+            Self::Live => start_of_live(&dir.join("journal"), scan, database),
+            Self::Month(_) => self.beginning(scan),
+        }
+    }
+}
+
+/// The live database before the first frame there is: empty, or as the snapshot says.
+pub fn start_of_live(journal: &Path, scan: &Scan, database: &Database) -> Result<Applied, OpenError> {
+    let beginning = Part::Live.beginning(scan)?;
+    if beginning.frames == 0 {
+        return Ok(beginning);
+    }
+    let mut snapshots = snapshot::list(journal)?.into_iter();
+    match snapshots.find(|snapshot| snapshot.head.applied == beginning) {
+        Some(snapshot) => Ok(snapshot.load(database)?),
+        None => Err(JournalError::Pruned { first: beginning.frames, wanted: 0 }.into()),
     }
 }
 
@@ -137,30 +160,32 @@ pub fn bring_up(
     scan: &Scan,
     until: u64,
     found: &mut Vec<Recovery>,
+    names: Option<&Hiding>,
 ) -> Result<(Database, Applied), OpenError> {
     let path = dir.join(part.name());
-    let beginning = part.beginning(scan);
     let (database, mut applied, broken) = match probe {
         Probe::Ready(ready) => {
             let (database, applied) = *ready;
-            (database, applied.map_or(beginning, Ok)?, None)
+            let applied = match applied {
+                Some(applied) => applied,
+                None => part.start(dir, scan, &database)?,
+            };
+            (database, applied, None)
         }
         Probe::Absent => {
-            let applied = beginning?;
-            (
-                open_or_fail(&path, part, dir, &Options::default())?,
-                applied,
-                Some(("its files were gone".to_owned(), None)),
-            )
+            let database = open_or_fail(&path, part, dir, &Options::default())?;
+            let applied = part.start(dir, scan, &database)?;
+            (database, applied, Some(("its files were gone".to_owned(), None)))
         }
         Probe::Broken(why) => {
-            let applied = beginning?;
             let aside = move_aside(dir, &part.name()).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-            (open_or_fail(&path, part, dir, &Options::default())?, applied, Some((why, Some(aside))))
+            let database = open_or_fail(&path, part, dir, &Options::default())?;
+            let applied = part.start(dir, scan, &database)?;
+            (database, applied, Some((why, Some(aside))))
         }
     };
     let batches = until.saturating_sub(applied.frames);
-    replay(&database, part, scan, &mut applied, until)?;
+    replay(&database, part, scan, &mut applied, until, names)?;
     match broken {
         Some((why, aside)) => found.push(Recovery::Rebuilt { database: part.name(), why, aside, batches }),
         None if batches > 0 => found.push(Recovery::Replayed { database: part.name(), batches }),
@@ -170,13 +195,20 @@ pub fn bring_up(
 }
 
 /// Applies the frames from `applied.frames` up to `until`, durably.
-fn replay(database: &Database, part: Part, scan: &Scan, applied: &mut Applied, until: u64) -> Result<(), OpenError> {
+pub fn replay(
+    database: &Database,
+    part: Part,
+    scan: &Scan,
+    applied: &mut Applied,
+    until: u64,
+    names: Option<&Hiding>,
+) -> Result<(), OpenError> {
     let mut step = Vec::with_capacity(REPLAY_STEP);
     scan.read(applied.frames, until, |head, frame| {
         step.push((Month(head.month), frame));
-        if step.len() == REPLAY_STEP { replay_step(database, part, applied, &mut step) } else { Ok(()) }
+        if step.len() == REPLAY_STEP { replay_step(database, part, applied, &mut step, names) } else { Ok(()) }
     })?;
-    replay_step(database, part, applied, &mut step)?;
+    replay_step(database, part, applied, &mut step, names)?;
     Ok(database.flush()?)
 }
 
@@ -185,6 +217,7 @@ fn replay_step(
     part: Part,
     applied: &mut Applied,
     step: &mut Vec<(Month, Frame)>,
+    names: Option<&Hiding>,
 ) -> Result<(), OpenError> {
     let mut plan = Plan::on(database);
     for (month, frame) in step.drain(..) {
@@ -193,7 +226,7 @@ fn replay_step(
         }
         match part {
             Part::Live => {
-                live::apply(&mut plan, &frame.entry, month.0)
+                live::apply(&mut plan, &frame.entry, month.0, names)
                     .map_err(|source| OpenError::Replay { frame: frame.number, source: Box::new(source) })?;
                 for event in &frame.entry.events {
                     applied.log.push(leaf_hash(event.as_bytes()));
@@ -204,8 +237,8 @@ fn replay_step(
         plan.keep();
         (applied.frames, applied.hash) = (frame.number + 1, frame.hash);
     }
-    database.apply(&plan.finish(applied)?)?;
-    Ok(())
+    database.apply(&plan.finish(applied)?);
+    Ok(database.write()?)
 }
 
 /// Out of the way, and kept for whoever wants to look.

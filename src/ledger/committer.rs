@@ -1,30 +1,39 @@
 //! The committer: one thread, the only writer. It takes what all sessions are waiting on, gives numbers, writes the
-//! journal, then the month's database, then the live one, each durably, and only then says so to anybody. An error on
-//! that way ends the process: nobody knows what is on the disk then but the recovery at the next start.
+//! journal durably, then changes the month's database and the live one in memory, and only then says so to anybody; the
+//! settler brings the changes to the disk later. An error on that way ends the process: nobody knows what is on the disk then but the
+//! recovery at the next start.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::ballast::Ballast;
+use super::certificate::{CERTIFICATE_NAMESPACE, CertificateFacts, CertificateRecord};
+use super::checkpoint::Checkpoint;
 use super::database::{Applied, Database, DatabaseError, Plan};
 use super::event::{Event, Kind};
 use super::frame::Entry;
-use super::journal::{AppendError, Journal, JournalError, payload};
+use super::journal::{AppendError, Journal, JournalError, Written, payload};
 use super::live::{self, Refusal};
 use super::month::{self, Month, Months, Start};
-use super::receipt::{Receipt, ReceiptFacts, Signer};
+use super::paper::{Paper, PaperFacts};
+use super::proof::InclusionProof;
+use super::receipt::{Receipt, ReceiptFacts, SignError, Signer};
 use super::record::{Batch, Committed, Earlier, ReceiptRecord, Stored, Write};
 use super::recovery::{self, OpenError, ROOM_BYTES};
+use super::settler::Settler;
 use super::store::{Head, LedgerError, Options};
+use super::veil::{Name, Veil};
 use crate::names::Digest;
+use crate::vpath::VirtualPath;
 
-/// How many batches share one journal sync and one flush. Beyond it waiting costs more than it saves.
+/// How many batches share one journal sync. Beyond it waiting costs more than it saves.
 const GROUP_MAX: usize = 256;
 
 /// What the committer and the readers share.
@@ -34,11 +43,19 @@ pub struct Core {
     pub months: Months,
     /// Of what is durable.
     pub head: RwLock<Head>,
-    pub signer: Signer,
+    /// Up to where the journal is, at that head.
+    pub written: RwLock<Written>,
+    pub signer: RwLock<Arc<Signer>>,
     pub ballast: Ballast,
     pub options: Options,
     /// Held as long as anybody has the ledger.
     pub _lock: File,
+}
+
+impl Core {
+    pub fn signer(&self) -> Arc<Signer> {
+        Arc::clone(&self.signer.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 pub enum Job {
@@ -55,8 +72,9 @@ pub enum Step {
     JournalWritten,
     JournalSynced,
     MonthApplied,
-    MonthFlushed,
     LiveApplied,
+    /// From here on in the settler, after the acknowledgement.
+    MonthFlushed,
     LiveFlushed,
 }
 
@@ -66,6 +84,10 @@ pub struct Committer {
     pub month: Month,
     pub current: Arc<Database>,
     pub applied: Applied,
+    /// How many events the last stored checkpoint covers, and since when the next one is waited for; not at all at first.
+    pub signed: u64,
+    pub signed_at: Option<Instant>,
+    pub settler: Settler,
 }
 
 /// Why no more can be committed.
@@ -77,6 +99,8 @@ enum Fatal {
     Database(#[from] DatabaseError),
     #[error(transparent)]
     NewMonth(#[from] OpenError),
+    #[error("a checkpoint: {0}")]
+    Sign(#[from] SignError),
     #[error("no randomness: {0}")]
     Random(getrandom::Error),
     #[cfg(test)]
@@ -96,18 +120,30 @@ impl Committer {
         let mut open = true;
         while open {
             let mut group = Vec::new();
-            match jobs.recv() {
+            // Events that no checkpoint covers yet wait for one no longer than the others.
+            let waits = self.core.options.checkpoint_every.filter(|_| self.signed < self.applied.log.size());
+            let job = match waits {
+                Some(every) => jobs.recv_timeout(every.saturating_sub(self.waited().unwrap_or(every))),
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match job {
                 Ok(Job::Commit(batch, answer)) => group.push((batch, answer)),
-                Ok(Job::Close) | Err(_) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    open = false;
+                    // The last one of a run covers it whole.
+                    self.signed_at = None;
+                }
             }
-            while group.len() < GROUP_MAX {
-                match jobs.try_recv() {
+            let begun = Instant::now();
+            while open && group.len() < GROUP_MAX {
+                // Who reads one file after the other tells of the end of one just before it opens the next.
+                let patient = !group.is_empty() && group.iter().all(|(batch, _)| batch.patient);
+                let patience = if patient { self.core.options.patience } else { Duration::ZERO };
+                match jobs.recv_timeout(patience.saturating_sub(begun.elapsed())) {
                     Ok(Job::Commit(batch, answer)) => group.push((batch, answer)),
-                    Ok(Job::Close) | Err(TryRecvError::Disconnected) => {
-                        open = false;
-                        break;
-                    }
-                    Err(TryRecvError::Empty) => break,
+                    Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
+                    Err(RecvTimeoutError::Timeout) => break,
                 }
             }
             // sled panics where it should return; that is no better than an error.
@@ -122,14 +158,25 @@ impl Committer {
     }
 
     fn commit(&mut self, group: Vec<(Batch, Answer)>) -> Result<(), Fatal> {
-        self.turn_if_due()?;
-        let group = self.with_room(group);
         if group.is_empty() {
+            // A checkpoint is due. Not where there is no room: it can wait.
+            if !self.is_checkpoint_due(&self.applied)
+                || !recovery::has_room(&self.core.dir, &self.core.options, 2 * ROOM_BYTES)
+            {
+                self.signed_at = Some(Instant::now());
+                return Ok(());
+            }
+        } else {
+            self.turn_if_due()?;
+        }
+        let asked = !group.is_empty();
+        let group = self.with_room(group);
+        if asked && group.is_empty() {
             return Ok(());
         }
         self.reached(Step::Taken)?;
 
-        let mut salts = vec![[0; 16]; group.iter().map(|(batch, _)| batch.events.len()).sum()];
+        let mut salts = vec![[0; 16]; group.iter().map(|(batch, _)| 2 * batch.events.len()).sum()];
         salts.iter_mut().try_for_each(|salt| getrandom::fill(salt)).map_err(Fatal::Random)?;
         let mut salts = salts.into_iter();
 
@@ -139,11 +186,11 @@ impl Committer {
         let mut next = self.applied.clone();
         let (mut payloads, mut accepted) = (Vec::new(), Vec::new());
         for (batch, answer) in group {
-            let salts: Vec<_> = salts.by_ref().take(batch.events.len()).collect();
+            let salts: Vec<_> = salts.by_ref().take(2 * batch.events.len()).collect();
             let mut log = next.log.clone();
             let tried = self.entry(batch, log.size(), &salts).and_then(|(entry, committed)| {
                 let payload = payload(&entry).ok_or(LedgerError::TooLarge)?;
-                live::apply(&mut live_plan, &entry, self.month.0)?;
+                live::apply(&mut live_plan, &entry, self.month.0, self.core.options.names.as_deref())?;
                 month::apply(&mut month_plan, &entry, &mut log).map_err(Refusal::Database)?;
                 Ok((payload, committed))
             });
@@ -164,7 +211,21 @@ impl Committer {
             }
         }
 
-        if accepted.is_empty() {
+        // Signed before it is durable, and shown to nobody before: it is in the same frames.
+        let mut signed = self.signed;
+        if self.is_checkpoint_due(&next) {
+            let head = Head { size: next.log.size(), root: Digest(next.log.root()) };
+            let checkpoint = Checkpoint::of(&self.core.signer(), &head)?;
+            let entry =
+                Entry { first_event: head.size, events: Vec::new(), writes: vec![Stored::Checkpoint(checkpoint)] };
+            if let Some(payload) = payload(&entry) {
+                month::apply(&mut month_plan, &entry, &mut next.log)?;
+                month_plan.keep();
+                payloads.push(payload);
+                (next.frames, signed) = (next.frames + 1, head.size);
+            }
+        }
+        if payloads.is_empty() {
             return Ok(());
         }
 
@@ -184,18 +245,23 @@ impl Committer {
         self.reached(Step::JournalSynced)?;
 
         // The month first: what the live database points to must be there.
-        self.current.apply(&month_plan.finish(&next)?)?;
+        self.current.apply(&month_plan.finish(&next)?);
         self.reached(Step::MonthApplied)?;
-        self.current.flush()?;
-        self.reached(Step::MonthFlushed)?;
-        self.core.live.apply(&live_plan.finish(&next)?)?;
+        self.core.live.apply(&live_plan.finish(&next)?);
         self.reached(Step::LiveApplied)?;
-        self.core.live.flush()?;
-        self.reached(Step::LiveFlushed)?;
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+        self.settler.applied(&self.core, &self.current, payloads.len() as u64, bytes)?;
 
         let head = Head { size: next.log.size(), root: Digest(next.log.root()) };
-        *self.core.head.write().unwrap_or_else(PoisonError::into_inner) = head;
+        {
+            let mut shown = self.core.head.write().unwrap_or_else(PoisonError::into_inner);
+            *self.core.written.write().unwrap_or_else(PoisonError::into_inner) = self.journal.written();
+            *shown = head;
+        }
         self.applied = next;
+        if signed != self.signed {
+            (self.signed, self.signed_at) = (signed, Some(Instant::now()));
+        }
         for Accepted { answer, committed } in accepted {
             // Whoever asked may be gone; what it asked for is done all the same.
             let _ = answer.send(Ok(committed));
@@ -203,39 +269,123 @@ impl Committer {
         Ok(())
     }
 
+    fn waited(&self) -> Option<Duration> {
+        self.signed_at.map(|since| since.elapsed())
+    }
+
+    fn is_checkpoint_due(&self, next: &Applied) -> bool {
+        let every = self.core.options.checkpoint_every;
+        next.log.size() > self.signed && every.is_some_and(|every| self.waited().is_none_or(|waited| waited >= every))
+    }
+
     /// Makes of a batch what the journal keeps: numbers given, receipts written and signed.
+    /// `salts` are two for each event: the leaf's, and that of its names.
     fn entry(&self, batch: Batch, first_event: u64, salts: &[[u8; 16]]) -> Result<(Entry, Committed), LedgerError> {
         let Batch { mut events, writes, .. } = batch;
+        let (salts, of_names) = salts.split_at(events.len());
+        let hiding = self.core.options.names.as_ref().filter(|names| names.hides());
+        let mut veils: Vec<Option<Veil>> =
+            of_names.iter().map(|salt| hiding.is_some().then(|| Veil::new(*salt))).collect();
         let mut committed = Committed { first_event, receipts: Vec::new() };
         let mut stored = Vec::with_capacity(writes.len());
         for write in writes {
             stored.push(match write {
-                Write::Drop(record) => Stored::Drop(record),
+                Write::Drop(record) => Stored::Drop(Box::new(record)),
                 Write::State { drop, to } => Stored::State { drop, to },
-                Write::PickedUp { drop, user, at } => Stored::PickedUp { drop, user, at },
+                Write::PickedUp { drop, user, at, whole } => Stored::PickedUp { drop, user, at, whole },
                 Write::Moved { drop, user, from, to } => Stored::Moved { drop, user, from, to },
                 Write::FolderMoved { user, from, to } => Stored::FolderMoved { user, from, to },
                 Write::Unlinked { drop, user, path, at } => Stored::Unlinked { drop, user, path, at },
                 Write::Expires { drop, expires, bucket } => Stored::Expires { drop, expires, bucket },
+                Write::Order { drop, order } => Stored::Order { drop, order },
+                Write::Moving { drop, to } => Stored::Moving { drop, to },
+                Write::Rewrapped { drop, bucket } => Stored::Rewrapped { drop, bucket },
+                Write::Certificate { event, facts } => {
+                    Stored::Certificate(self.certificate(&mut events, &mut veils, first_event, event, facts)?)
+                }
                 Write::Rejected(rejection) => Stored::Rejected(rejection),
                 Write::RejectionOver { user, path } => Stored::RejectionOver { user, path },
-                Write::Receipt { event, facts } => {
-                    let receipt = self.receipt(&mut events, first_event, event, facts)?;
+                Write::Cosigned { size, line } => Stored::Cosigned { size, line },
+                Write::Alarm(alarm) => Stored::Alarm(alarm),
+                Write::AlarmOver { cause } => Stored::AlarmOver { cause },
+                Write::Notice(notice) => Stored::Notice(notice),
+                Write::NoticeOver { id } => Stored::NoticeOver { id },
+                Write::NamesKey(record) => Stored::NamesKey(record),
+                Write::NamesOver(over) => Stored::NamesOver(over),
+                Write::Receipt { event, facts, signature } => {
+                    let mut receipt = self.receipt(&mut events, &mut veils, first_event, event, facts)?;
+                    receipt.origin_signature = signature;
                     committed.receipts.push(receipt.id);
                     Stored::Receipt(receipt)
                 }
+                Write::PolicyText(text) => Stored::PolicyText(text),
+                Write::Policy(record) => Stored::Policy(record),
+                Write::InForce(in_force) => Stored::InForce(in_force),
                 Write::Superseded { drop, by, at } => Stored::Superseded { drop, by, at },
                 Write::Duplicate { upload, of } => Stored::Duplicate { upload, of },
+                Write::Paper { event, facts } => {
+                    Stored::Paper(self.paper(&mut events, &mut veils, first_event, event, &facts)?)
+                }
+                Write::Consignment(consignment) => Stored::Consignment(consignment),
+                Write::ConsignmentClosed { manifest, closed } => Stored::ConsignmentClosed { manifest, closed },
+                Write::Matched { signature } => Stored::Matched { signature },
             });
         }
-        let numbered = events.iter().zip(salts).zip(first_event..);
-        let events = numbered.map(|((event, salt), number)| event.canonical(number, salt)).collect();
+        let numbered = events.into_iter().zip(salts).zip(&mut veils).zip(first_event..);
+        let events: Vec<_> = numbered
+            .map(|(((event, salt), veil), number)| match veil {
+                Some(veil) => event.hidden(number, salt, veil),
+                None => event.canonical(number, salt),
+            })
+            .collect();
+        for write in &mut stored {
+            let Stored::Receipt(receipt) = write else { continue };
+            receipt.log_size = first_event + events.len() as u64;
+            // Only now has the event its bytes; the batch has it, or the receipt would have been refused.
+            let json = events.get((receipt.event - first_event) as usize).map_or(0, String::len);
+            let len = InclusionProof::text_len(&self.core.signer(), json, receipt.event, receipt.log_size);
+            receipt.proof_len = u32::try_from(len).unwrap_or(u32::MAX);
+        }
+        if let Some(hiding) = hiding {
+            let clear = std::mem::take(&mut stored);
+            clear.into_iter().try_for_each(|write| hiding.seal(write, &mut stored))?;
+            let veiled = veils.iter().flatten().zip(first_event..);
+            stored.extend(veiled.filter_map(|(veil, event)| hiding.record(veil, event).map(Stored::Names)));
+        }
         Ok((Entry { first_event, events, writes: stored }, committed))
+    }
+
+    fn paper(
+        &self,
+        events: &mut [Event],
+        veils: &mut [Option<Veil>],
+        first_event: u64,
+        event: usize,
+        facts: &PaperFacts,
+    ) -> Result<Paper, LedgerError> {
+        let about = events.get_mut(event).filter(|about| about.receipt_sha256.is_none());
+        let about = about.ok_or(LedgerError::PaperWithoutEvent)?;
+        let number = first_event + event as u64;
+        let signer = self.core.signer();
+        let mut show = |path: &VirtualPath| hidden(veils, event, path);
+        let text = facts.text(signer.server(), number, &mut show);
+        about.receipt_sha256 = Some(Digest(Sha256::digest(&text).into()));
+        let (user, path, at) = facts.place();
+        Ok(Paper {
+            kind: facts.kind(),
+            user: user.clone(),
+            path: path.clone(),
+            at,
+            event: number,
+            signature: signer.sign(super::receipt::RECEIPT_NAMESPACE, text.as_bytes())?,
+            text,
+        })
     }
 
     fn receipt(
         &self,
         events: &mut [Event],
+        veils: &mut [Option<Veil>],
         first_event: u64,
         event: usize,
         facts: ReceiptFacts,
@@ -249,8 +399,10 @@ impl Committer {
             .filter(|about| about.kind == kind && about.receipt_sha256.is_none())
             .ok_or(LedgerError::ReceiptWithoutEvent(facts.id))?;
         let number = first_event + event as u64;
-        let signer = &self.core.signer;
-        let text = Receipt::new(signer.server(), number, facts.clone()).text();
+        let signer = self.core.signer();
+        let path = facts.path.clear().cloned().ok_or(LedgerError::ReceiptWithoutEvent(facts.id))?;
+        let shown = ReceiptFacts { path: hidden(veils, event, &path), ..facts.clone() };
+        let text = Receipt::new(signer.server(), number, shown).text();
         about.receipt = Some(facts.id);
         about.earlier = facts.earlier;
         about.receipt_sha256 = Some(Digest(Sha256::digest(&text).into()));
@@ -258,22 +410,49 @@ impl Committer {
             id: facts.id,
             drop: facts.drop,
             user: facts.sender,
-            path: facts.path,
+            path,
             size: facts.size,
             sha256: facts.sha256,
             at: facts.received,
             event: number,
+            log_size: 0,
+            proof_len: 0,
             earlier: facts.earlier,
             signature: signer.sign(super::receipt::RECEIPT_NAMESPACE, text.as_bytes())?,
             content_signature: signer.sign_content(&facts.sha256)?,
+            origin_signature: None,
             text,
         })
+    }
+
+    fn certificate(
+        &self,
+        events: &mut [Event],
+        veils: &mut [Option<Veil>],
+        first_event: u64,
+        event: usize,
+        mut facts: CertificateFacts,
+    ) -> Result<CertificateRecord, LedgerError> {
+        // Of a drop from before names were hidden.
+        if let Some(path) = facts.path.clear().cloned() {
+            facts.path = hidden(veils, event, &path);
+        }
+        let about = events
+            .get_mut(event)
+            .filter(|about| about.kind == Kind::DestructionCertified && about.certificate_sha256.is_none())
+            .ok_or(LedgerError::CertificateWithoutEvent(facts.drop))?;
+        let signer = self.core.signer();
+        let text = facts.text(signer.server(), first_event + event as u64);
+        about.certificate_sha256 = Some(Digest(Sha256::digest(&text).into()));
+        let signature = signer.sign(CERTIFICATE_NAMESPACE, text.as_bytes())?;
+        Ok(CertificateRecord { drop: facts.drop, at: facts.key_destroyed.unwrap_or(facts.destroyed), text, signature })
     }
 
     /// Begins a new month or a new segment when it is time. A clock that goes back changes nothing.
     fn turn_if_due(&mut self) -> Result<(), Fatal> {
         let now = Month::of((self.core.options.clock)());
         if now > self.month {
+            self.settler.settle(&self.core)?;
             self.journal.turn(now.0, &self.applied.log)?;
             let database = Arc::new(recovery::open_new(&self.core.dir, now)?);
             let start = Start { frame: self.applied.frames, event: self.applied.log.size() };
@@ -334,8 +513,16 @@ impl Committer {
     }
 }
 
+/// A path as a text about an event of a batch has it.
+fn hidden(veils: &mut [Option<Veil>], event: usize, path: &VirtualPath) -> Name {
+    match veils.get_mut(event) {
+        Some(Some(veil)) => veil.hide(path),
+        _ => Name::Clear(path.clone()),
+    }
+}
+
 /// Ends the process: whatever was not acknowledged is decided by the next start.
-fn die(why: &str) -> ! {
+pub fn die(why: &str) -> ! {
     tracing::error!("the ledger cannot go on, and nothing can without it: {why}");
     std::process::abort()
 }

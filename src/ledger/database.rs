@@ -1,11 +1,13 @@
-//! One sled database: opened so that a broken one is an answer and not an end, changed by one transaction at a time,
-//! made durable in the way that sled's own flush is not (sys/durable). The only file that knows sled.
+//! One sled database: opened so that a broken one is an answer and not an end, changed in memory first (`unsettled`) and
+//! then by one transaction at a time, made durable in the way that sled's own flush is not (sys/durable).
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -14,11 +16,14 @@ use sled::transaction::{ConflictableTransactionResult, TransactionError, Transac
 use sled::{IVec, Transactional, Tree};
 
 use super::merkle::{Frontier, Hash};
+use super::unsettled::Unsettled;
 use crate::sys::durable;
 
 /// The tree that every database has, for [`Applied`].
 pub const META: usize = 0;
 const HEAD_KEY: &[u8] = b"head";
+/// Kept free behind the end of sled's file: more than it writes for as much as may wait for a flush (`settler`).
+const AHEAD: u64 = 4 << 20;
 /// How often the database was opened to be written.
 const OPENINGS_KEY: &[u8] = b"openings";
 
@@ -41,9 +46,14 @@ pub struct Applied {
 pub struct Database {
     pub name: String,
     db: sled::Db,
-    /// A descriptor of our own on sled's file, to sync it once more after each flush.
+    /// A descriptor of our own on sled's file, to sync it once more after each flush, and to keep room for the next.
     file: File,
+    /// Whether the next flush has its room, whatever else fills the disk: sled does not survive one that has not.
+    has_room: AtomicBool,
     trees: Vec<Tree>,
+    unsettled: Unsettled,
+    /// One at a time.
+    writing: Mutex<()>,
 }
 
 /// Why a database did not open.
@@ -93,18 +103,27 @@ impl Database {
                 Err(panic) => return Err(Fault::Broken(panic_text(panic.as_ref()))),
             }
         };
-        let file = File::open(path.join("db")).map_err(Fault::Io)?;
+        let file = File::options().read(true).write(true).open(path.join("db")).map_err(Fault::Io)?;
         durable::sync_tree(path).map_err(Fault::Io)?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, db, file, trees })
+        let has_room = AtomicBool::new(durable::reserve_beyond(&file, AHEAD).is_ok());
+        Ok(Self { name, db, file, has_room, trees, unsettled: Unsettled::default(), writing: Mutex::default() })
     }
 
     pub fn get(&self, tree: usize, key: &[u8]) -> Result<Option<IVec>, DatabaseError> {
-        self.trees[tree].get(key).map_err(|e| self.failed(e))
+        match self.unsettled.layers().get(tree, key) {
+            Some(value) => Ok(value),
+            None => self.trees[tree].get(key).map_err(|e| self.failed(e)),
+        }
     }
 
     pub fn get_record<T: DeserializeOwned>(&self, tree: usize, key: &[u8]) -> Result<Option<T>, DatabaseError> {
         self.get(tree, key)?.map(|bytes| self.record(tree, &bytes)).transpose()
+    }
+
+    /// A number kept big-endian; 0 if there is none.
+    pub fn get_count(&self, tree: usize, key: &[u8]) -> Result<u64, DatabaseError> {
+        Ok(count_of(self.get(tree, key)?.as_deref()))
     }
 
     /// Decodes a record of `tree`.
@@ -119,45 +138,84 @@ impl Database {
 
     /// Pairs from `start` (included) on, in the order of their keys.
     pub fn range(&self, tree: usize, start: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), DatabaseError>> {
-        self.trees[tree].range(start..).map(|pair| pair.map_err(|e| self.failed(e)))
+        // In this order: what is settled meanwhile is seen twice, and not missed.
+        let layers = self.unsettled.layers();
+        layers.over(tree, start, self.trees[tree].range(start..).map(|pair| pair.map_err(|e| self.failed(e))))
+    }
+
+    /// The value of the last key below `end`.
+    pub fn last_before(&self, tree: usize, end: &[u8]) -> Result<Option<IVec>, DatabaseError> {
+        let layers = self.unsettled.layers();
+        let mut end = IVec::from(end);
+        loop {
+            let settled = self.trees[tree].range(..&end[..]).next_back().transpose().map_err(|e| self.failed(e))?;
+            match layers.last(tree, &end) {
+                Some((key, value)) if settled.as_ref().is_none_or(|(below, _)| *below <= key) => match value {
+                    Some(value) => return Ok(Some(value)),
+                    // Removed: the one before it.
+                    None => end = key,
+                },
+                _ => return Ok(settled.map(|(_, value)| value)),
+            }
+        }
     }
 
     pub fn applied(&self) -> Result<Option<Applied>, DatabaseError> {
         self.get_record(META, HEAD_KEY)
     }
 
-    /// Makes all changes in one transaction. Atomic at once, durable after [`Database::flush`].
-    pub fn apply(&self, changes: &Changes) -> Result<(), DatabaseError> {
+    /// Makes all changes at once, for every reader. Durable after [`Database::flush`].
+    pub fn apply(&self, changes: &Changes) {
+        self.unsettled.apply(changes.0.iter().map(|((tree, key), value)| (*tree, key.as_slice(), value.as_deref())));
+    }
+
+    /// What was applied survives a power cut: sled has it, writes its buffers (and syncs, since sys/durable), then the file is
+    /// synced once more, as the measurements that lost nothing did.
+    pub fn flush(&self) -> Result<(), DatabaseError> {
+        self.write()?;
+        self.db.flush().map_err(|e| self.failed(e))?;
+        self.file.sync_data().map_err(|source| DatabaseError::Io { database: self.name.clone(), source })?;
+        self.has_room.store(durable::reserve_beyond(&self.file, AHEAD).is_ok(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was applied goes to sled, in one transaction: no longer in memory, and durable no sooner than before.
+    pub fn write(&self) -> Result<(), DatabaseError> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let layer = self.unsettled.settle();
+        if layer.is_empty() {
+            return Ok(());
+        }
         let done = self.trees.as_slice().transaction(
             |trees: &Vec<TransactionalTree>| -> ConflictableTransactionResult<(), ()> {
-                for ((tree, key), value) in &changes.0 {
+                for (tree, key, value) in layer.changes() {
                     match value {
-                        Some(value) => trees[*tree].insert(key.as_slice(), value.as_slice())?,
-                        None => trees[*tree].remove(key.as_slice())?,
+                        Some(value) => trees[tree].insert(key, value)?,
+                        None => trees[tree].remove(key)?,
                     };
                 }
                 Ok(())
             },
         );
         match done {
-            Ok(()) | Err(TransactionError::Abort(())) => Ok(()),
+            Ok(()) | Err(TransactionError::Abort(())) => {
+                self.unsettled.settled();
+                Ok(())
+            }
             Err(TransactionError::Storage(source)) => Err(self.failed(source)),
         }
     }
 
-    /// What was applied survives a power cut: sled writes its buffers (and syncs, since sys/durable), then the file is
-    /// synced once more, as the measurements that lost nothing did.
-    pub fn flush(&self) -> Result<(), DatabaseError> {
-        self.db.flush().map_err(|e| self.failed(e))?;
-        self.file.sync_data().map_err(|source| DatabaseError::Io { database: self.name.clone(), source })
+    /// Whether a flush may come later: its room is kept. On a file system that keeps none, and on a full one, it is `false`.
+    pub fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
     }
 
     /// Writes a little, flushes it, and reports whether sled's flush came through sys/durable's guard: the proof that
     /// this very build keeps what it acknowledges.
     pub fn flush_is_guarded(&self) -> Result<bool, DatabaseError> {
         let before = durable::guarded_syncs();
-        let openings =
-            self.get(META, OPENINGS_KEY)?.and_then(|n| n.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes);
+        let openings = self.get_count(META, OPENINGS_KEY)?;
         self.trees[META].insert(OPENINGS_KEY, &openings.wrapping_add(1).to_be_bytes()).map_err(|e| self.failed(e))?;
         self.flush()?;
         Ok(durable::guarded_syncs() > before)
@@ -166,6 +224,10 @@ impl Database {
     fn failed(&self, source: sled::Error) -> DatabaseError {
         DatabaseError::Sled { database: self.name.clone(), source }
     }
+}
+
+fn count_of(value: Option<&[u8]>) -> u64 {
+    value.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Removes the snapshots that a crash or a full disk kept sled from finishing. They stand for nothing, but sled takes
@@ -210,6 +272,22 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("sled panicked").lines().next().unwrap_or_default().to_owned()
 }
 
+impl Changes {
+    pub fn put(&mut self, tree: usize, key: Vec<u8>, value: Vec<u8>) {
+        self.0.insert((tree, key), Some(value));
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A change nobody planned.
+    #[cfg(test)]
+    pub fn set(&mut self, tree: usize, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.0.insert((tree, key), value);
+    }
+}
+
 /// A database with changes that are not made yet in front of it. Batches are tried one by one: what one changed is
 /// kept for the next ones to see, or forgotten.
 pub struct Plan<'a> {
@@ -237,7 +315,7 @@ impl<'a> Plan<'a> {
 
     /// A number kept big-endian; 0 if there is none.
     pub fn get_count(&self, tree: usize, key: &[u8]) -> Result<u64, DatabaseError> {
-        Ok(self.get(tree, key)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
+        Ok(count_of(self.get(tree, key)?.as_deref()))
     }
 
     /// All pairs whose key begins with `prefix`.
@@ -333,7 +411,7 @@ mod tests {
         plan.forget();
         assert_eq!(plan.under(1, b"k").unwrap(), vec![(b"k1".to_vec(), b"1".to_vec())]);
         let applied = Applied { ledger: [1; 16], frames: 3, hash: [2; 32], log: Frontier::empty() };
-        db.apply(&plan.finish(&applied).unwrap()).unwrap();
+        db.apply(&plan.finish(&applied).unwrap());
         assert_eq!(db.get(1, b"k1").unwrap().unwrap(), b"1");
         assert_eq!(db.get(1, b"k2").unwrap(), None);
         assert_eq!(db.applied().unwrap(), Some(applied));

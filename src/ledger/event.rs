@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::record::Earlier;
+use super::veil::{Name, Veil};
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName, hex};
 use crate::vpath::VirtualPath;
@@ -37,6 +38,8 @@ pub struct Event {
     pub policy: Option<Digest>,
     /// The earlier receipt that this upload, or this rename, has to do with.
     pub earlier: Option<Earlier>,
+    /// SHA-256 of the certificate's text, as of a receipt's.
+    pub certificate_sha256: Option<Digest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,15 @@ pub enum Outcome {
     Refused(String),
     /// It should have worked; what went wrong.
     Failed(String),
+}
+
+impl Outcome {
+    pub(super) fn why_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Done => None,
+            Self::Refused(why) | Self::Failed(why) => Some(why),
+        }
+    }
 }
 
 impl Event {
@@ -70,6 +82,7 @@ impl Event {
             detail: None,
             policy: None,
             earlier: None,
+            certificate_sha256: None,
         }
     }
 
@@ -88,6 +101,17 @@ impl Event {
     /// The canonical JSON of this event as number `number` of the log. The salt keeps a leaf hash in somebody else's
     /// proof from confirming a guess of what the event says.
     pub fn canonical(&self, number: u64, salt: &[u8; 16]) -> String {
+        let clear = |path: &Option<VirtualPath>| path.clone().map(Name::Clear);
+        self.canonical_of(number, salt, &clear(&self.path), &clear(&self.to))
+    }
+
+    /// The same with its names hidden, in its members and in its words.
+    pub fn hidden(mut self, number: u64, salt: &[u8; 16], veil: &mut Veil) -> String {
+        let (path, to) = veil.cover(&mut self);
+        self.canonical_of(number, salt, &path, &to)
+    }
+
+    fn canonical_of(&self, number: u64, salt: &[u8; 16], path: &Option<Name>, to: &Option<Name>) -> String {
         let mut json = Json::begin(number);
         json.text("at", &milliseconds(self.at));
         json.text("kind", self.kind.word());
@@ -106,8 +130,8 @@ impl Event {
         json.shown("key", &self.key);
         json.shown("address", &self.address);
         json.shown("session", &self.session);
-        json.shown("path", &self.path);
-        json.shown("to", &self.to);
+        json.shown("path", path);
+        json.shown("to", to);
         json.shown("drop", &self.drop);
         json.shown("receipt", &self.receipt);
         json.shown("receipt_sha256", &self.receipt_sha256);
@@ -119,6 +143,7 @@ impl Event {
         if let Some((word, receipt)) = self.earlier.map(Earlier::told) {
             json.text(word, &receipt.to_string());
         }
+        json.shown("certificate_sha256", &self.certificate_sha256);
         json.text("salt", &hex(salt));
         json.end()
     }
@@ -189,7 +214,6 @@ kinds! {
     /// The ledger had to repair itself at start; the detail says how.
     LedgerRecovered = "ledger-recovered",
     ClockStepped = "clock-stepped",
-    Connected = "connected",
     LoggedIn = "logged-in",
     LoginRefused = "login-refused",
     LoggedOut = "logged-out",
@@ -197,7 +221,6 @@ kinds! {
     Revoked = "revoked",
     /// A session broke the rules of its conversation with the keeper and was ended.
     SessionBroken = "session-broken",
-    UploadStarted = "upload-started",
     UploadResumed = "upload-resumed",
     UploadCommitted = "upload-committed",
     UploadParked = "upload-parked",
@@ -214,24 +237,52 @@ kinds! {
     ReceiptRead = "receipt-read",
     OperationRefused = "operation-refused",
     Corrupt = "corrupt",
-    SweepStarted = "sweep-started",
     SweepEnded = "sweep-ended",
     Expiring = "expiring",
     Expired = "expired",
+    /// A drop is being destroyed before its time: who wanted it and why is the detail.
+    Shredding = "shredding",
+    Shredded = "shredded",
+    /// A certificate was signed: the drop is destroyed, and the key that its copies need.
+    DestructionCertified = "destruction-certified",
+    /// Who asks for a drop to be given out for its escrow identity, and why.
+    BreakGlassRequested = "break-glass-requested",
+    BreakGlassApproved = "break-glass-approved",
+    BreakGlassOpened = "break-glass-opened",
     Held = "held",
     Released = "released",
+    /// A drop that the ledger had lost, made known again from its sealed file.
+    DropRecovered = "drop-recovered",
     ShredKeyMade = "shred-key-made",
     ShredKeyDestroyed = "shred-key-destroyed",
+    /// A user's identity: somebody is sealed to who was not before.
     KeyMade = "key-made",
+    /// Which keys this run signs with and shows to clients.
+    KeysLoaded = "keys-loaded",
+    /// Keys are being replaced; the detail says which, who asked, and why.
+    RotationBegun = "rotation-begun",
+    RotationEnded = "rotation-ended",
     PolicyLoaded = "policy-loaded",
     PolicyRefused = "policy-refused",
     AdminCommand = "admin-command",
+    /// Something is wrong, or soon will be; the detail says what.
+    AlarmRaised = "alarm-raised",
+    /// It is not so any more, or an admin has seen it.
+    AlarmCleared = "alarm-cleared",
+    /// The hook took an alarm, or its end.
+    NoticeTold = "notice-told",
+    /// A notice did not reach the hook, and is not tried again.
+    NoticeLost = "notice-lost",
     /// A digest was given out of the ledger.
     DigestRead = "digest-read",
     /// What became of a drop was told.
     StatusRead = "status-read",
     /// What was uploaded is there already, delivered to the same recipients: receipted, and not delivered again.
     UploadDuplicate = "upload-duplicate",
+    /// A list of files was received, and is compared with what comes.
+    ConsignmentOpened = "consignment-opened",
+    /// All it names has come, or its time is over: receipted as it stands.
+    ConsignmentClosed = "consignment-closed",
 }
 
 #[cfg(test)]
@@ -269,6 +320,7 @@ mod tests {
             detail: Some("x".to_owned()),
             policy: Some(Digest([5; 32])),
             earlier: Some(Earlier::Replaces(ReceiptId([7; 16]))),
+            certificate_sha256: Some(Digest([8; 32])),
         };
         assert_eq!(
             whole.canonical(u64::MAX, &[6; 16]),
@@ -281,6 +333,7 @@ mod tests {
                 r#""sha256":"0404040404040404040404040404040404040404040404040404040404040404","ms":12,"detail":"x","#,
                 r#""policy":"0505050505050505050505050505050505050505050505050505050505050505","#,
                 r#""replaces":"07070707070707070707070707070707","#,
+                r#""certificate_sha256":"0808080808080808080808080808080808080808080808080808080808080808","#,
                 r#""salt":"06060606060606060606060606060606"}"#
             )
         );

@@ -64,6 +64,14 @@ pub struct Journal {
     buffer: Vec<u8>,
 }
 
+/// A place in the journal: what is before it never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The name of the segment; those of other names that sort before it are whole.
+    pub segment: String,
+    pub end: u64,
+}
+
 /// Why frames were not appended.
 #[derive(Debug)]
 pub enum AppendError {
@@ -74,6 +82,11 @@ pub enum AppendError {
 }
 
 impl Scan {
+    /// The heads of all segments.
+    pub fn heads(dir: &Path) -> Result<Vec<Segment>, JournalError> {
+        segments(dir)
+    }
+
     /// Reads the heads of all segments, and the last one whole. An empty list if there are none.
     pub fn of(dir: &Path) -> Result<Self, JournalError> {
         let segments = segments(dir)?;
@@ -265,6 +278,12 @@ impl Journal {
 
     pub fn hash(&self) -> Hash {
         self.hash
+    }
+
+    /// Where what was appended ends.
+    pub fn written(&self) -> Written {
+        let segment = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Written { segment, end: self.end }
     }
 
     /// Whether the segment should take no more.

@@ -1,7 +1,9 @@
-//! `/receipts` as clients see it: a folder tree that mirrors the paths things were sent to, with three files for each.
+//! `/receipts` as clients see it: a folder tree that mirrors the paths things were sent to, with what there is for each.
 //! Nothing of it is on disk; a listing is a walk over the keys of one tree, and a page can end and go on anywhere.
 
+use super::certificate::CertificatePart;
 use super::live::{self, ReceiptPlace};
+use super::paper::{self, PaperKind};
 use super::record::ReceiptRecord;
 use super::rejection::Rejection;
 use super::store::{Ledger, LedgerError};
@@ -26,13 +28,15 @@ pub struct ReceiptFile {
     pub at: Time,
 }
 
-/// Which of a receipt's three files.
+/// Which of a receipt's four files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiptPart {
     /// `NAME.receipt`
     Text,
     /// `NAME.receipt.sig`
     Signature,
+    /// `NAME.receipt.proof`
+    Proof,
     /// `NAME.content.sig`
     ContentSignature,
 }
@@ -40,24 +44,46 @@ pub enum ReceiptPart {
 /// What the notice of a refused upload to `NAME` is called.
 const REJECTED_SUFFIX: &str = ".rejected";
 
+/// Everything there can be for one path, in the order of a listing; none ends like another.
+const SUFFIXES: [&str; 11] = [
+    ReceiptPart::Text.suffix(),
+    ReceiptPart::Signature.suffix(),
+    ReceiptPart::Proof.suffix(),
+    ReceiptPart::ContentSignature.suffix(),
+    CertificatePart::Text.suffix(),
+    CertificatePart::Signature.suffix(),
+    PaperKind::Consignment.suffix(),
+    ".consignment.sig",
+    PaperKind::Disclosure.suffix(),
+    ".disclosure.sig",
+    REJECTED_SUFFIX,
+];
+
+/// Where the certificate's files begin in [`SUFFIXES`], and those of papers.
+const CERTIFICATES_AT: usize = ReceiptPart::ALL.len();
+const PAPERS_AT: usize = CERTIFICATES_AT + CertificatePart::ALL.len();
+
 impl ReceiptPart {
     /// In the order of a listing.
-    pub const ALL: [Self; 3] = [Self::Text, Self::Signature, Self::ContentSignature];
+    pub const ALL: [Self; 4] = [Self::Text, Self::Signature, Self::Proof, Self::ContentSignature];
 
-    pub fn suffix(self) -> &'static str {
+    pub const fn suffix(self) -> &'static str {
         match self {
             Self::Text => ".receipt",
             Self::Signature => ".receipt.sig",
+            Self::Proof => ".receipt.proof",
             Self::ContentSignature => ".content.sig",
         }
     }
 
-    /// The bytes of this file.
-    pub fn of(self, receipt: &ReceiptRecord) -> &str {
+    /// The size of this file.
+    pub fn len_of(self, receipt: &ReceiptRecord) -> u32 {
+        let len = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
         match self {
-            Self::Text => &receipt.text,
-            Self::Signature => &receipt.signature,
-            Self::ContentSignature => &receipt.content_signature,
+            Self::Text => len(&receipt.text),
+            Self::Signature => len(&receipt.signature),
+            Self::Proof => receipt.proof_len,
+            Self::ContentSignature => len(&receipt.content_signature),
         }
     }
 
@@ -65,6 +91,7 @@ impl ReceiptPart {
         match self {
             Self::Text => place.text_len,
             Self::Signature => place.signature_len,
+            Self::Proof => place.proof_len,
             Self::ContentSignature => place.content_signature_len,
         }
     }
@@ -98,7 +125,7 @@ impl Ledger {
     }
 
     /// A page of the folder `dir` below `/receipts`: `None` if there is no such folder. `after` is the last name of the
-    /// page before, with a `/` after it if it was a folder. The page may have three entries more than `limit`.
+    /// page before, with a `/` after it if it was a folder. The page may have as many entries more than `limit` as a path can have.
     pub fn receipts_under(
         &self,
         user: &UserName,
@@ -115,19 +142,19 @@ impl Ledger {
         Ok(None)
     }
 
-    /// The first key from `start` on that has a receipt or a notice below `prefix`.
+    /// The key of the first path from `start` on that has anything below `prefix`.
     fn next_below(&self, prefix: &[u8], start: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
         let mut least: Option<Vec<u8>> = None;
-        for tree in [live::RECEIPT_PATHS, live::REJECTED] {
+        for tree in [live::RECEIPT_PATHS, live::REJECTED, live::PAPERS] {
             let first = self.core.live.range(tree, start).next().transpose()?;
             let found = first.map(|(key, _)| key.to_vec()).filter(|key| key.starts_with(prefix));
+            let found = found.map(|key| paper::path_key(&key).to_vec());
             least = [least, found].into_iter().flatten().min();
         }
         Ok(least)
     }
 
     fn page(&self, prefix: &[u8], after: Option<&str>, limit: usize) -> Result<ReceiptListing, LedgerError> {
-        let db = &self.core.live;
         let (mut start, mut skip) = after.map_or_else(|| (prefix.to_vec(), 0), |name| resume(prefix, name));
         let mut page = ReceiptListing::default();
         while let Some(key) = self.next_below(prefix, &start)? {
@@ -136,31 +163,62 @@ impl Ledger {
                 break;
             }
             let rest = key.strip_prefix(prefix).unwrap_or_default();
-            let receipt: Option<ReceiptPlace> = db.get_record(live::RECEIPT_PATHS, &key)?;
-            let notice: Option<Rejection> = db.get_record(live::REJECTED, &key)?;
-            let at = receipt.as_ref().map(|place| place.at).or(notice.as_ref().map(|notice| notice.at));
+            let files = self.files_at(&key)?;
             if let Some(slash) = rest.iter().position(|&b| b == b'/') {
                 let name = &rest[..slash];
-                let at = at.unwrap_or(Time(0));
+                let at = files.first().map_or(Time(0), |(.., at)| *at);
                 page.entries.push(ReceiptFile { name: escaped(name), folder: true, size: 0, at });
                 start = behind_folder(prefix, name);
             } else {
                 let skip = if key == start { skip } else { 0 };
-                let parts = receipt.iter().flat_map(|place| ReceiptPart::ALL.map(|part| (part, place)));
-                for (part, place) in parts.skip(skip) {
-                    let name = escaped(rest) + part.suffix();
-                    page.entries.push(ReceiptFile { name, folder: false, size: part.len(place), at: place.at });
+                for (order, size, at) in files.into_iter().filter(|(order, ..)| *order >= skip) {
+                    let name = escaped(rest) + SUFFIXES[order];
+                    page.entries.push(ReceiptFile { name, folder: false, size, at });
                 }
-                if let Some(notice) = notice {
-                    let size = u32::try_from(notice.text.len()).unwrap_or(u32::MAX);
-                    let name = escaped(rest) + REJECTED_SUFFIX;
-                    page.entries.push(ReceiptFile { name, folder: false, size, at: notice.at });
-                }
-                start = [&key[..], b"\0"].concat();
+                start = behind_path(&key);
             }
             skip = 0;
         }
         Ok(page)
+    }
+
+    /// What there is for a path, in the order of a listing: where in [`SUFFIXES`], its size, its time.
+    fn files_at(&self, path_key: &[u8]) -> Result<Vec<(usize, u32, Time)>, LedgerError> {
+        let db = &self.core.live;
+        let receipt: Option<ReceiptPlace> = db.get_record(live::RECEIPT_PATHS, path_key)?;
+        let notice: Option<Rejection> = db.get_record(live::REJECTED, path_key)?;
+        let len = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let mut files = Vec::new();
+        if let Some(place) = receipt {
+            files.extend(ReceiptPart::ALL.iter().enumerate().map(|(order, part)| (order, part.len(&place), place.at)));
+            if let Some(certificate) = self.certificate(&place.drop)? {
+                let parts = CertificatePart::ALL.iter().enumerate();
+                files.extend(
+                    parts.map(|(order, part)| (CERTIFICATES_AT + order, len(part.of(&certificate)), certificate.at)),
+                );
+            }
+        }
+        for paper in self.papers_at(path_key)? {
+            let order = PAPERS_AT + 2 * paper.kind as usize;
+            files.push((order, len(&paper.text), paper.at));
+            files.push((order + 1, len(&paper.signature), paper.at));
+        }
+        files.extend(notice.map(|notice| (SUFFIXES.len() - 1, len(&notice.text), notice.at)));
+        Ok(files)
+    }
+
+    /// The file `path` below `/receipts` stands for, if it is a paper or its signature: its bytes and its time.
+    pub fn paper_file(&self, user: &UserName, path: &VirtualPath) -> Result<Option<(String, Time)>, LedgerError> {
+        for kind in PaperKind::ALL {
+            let bytes = path.as_bytes();
+            let (bytes, signature) = bytes.strip_suffix(b".sig").map_or((bytes, false), |bytes| (bytes, true));
+            let of = bytes.strip_suffix(kind.suffix().as_bytes()).filter(|of| !of.ends_with(b"/"));
+            let Some(of) = of.and_then(|of| VirtualPath::parse(of).ok()) else { continue };
+            if let Some(paper) = self.paper(user, &of, kind)? {
+                return Ok(Some((if signature { paper.signature } else { paper.text }, paper.at)));
+            }
+        }
+        Ok(None)
     }
 
     /// The notice that `path` below `/receipts` stands for: `/radiology/a.exe.rejected`.
@@ -173,25 +231,26 @@ impl Ledger {
     }
 }
 
-/// Where a listing goes on after `name`, and how many files of the first receipt there were listed already.
+/// Where a listing goes on after `name`, and at which of the files of the first path there.
 fn resume(prefix: &[u8], name: &str) -> (Vec<u8>, usize) {
     let bytes = |name: &str| unescaped(name).unwrap_or_else(|| name.as_bytes().to_vec());
     if let Some(folder) = name.strip_suffix('/') {
         return (behind_folder(prefix, &bytes(folder)), 0);
     }
     let name = bytes(name);
-    if let Some(refused) = name.strip_suffix(REJECTED_SUFFIX.as_bytes()) {
-        // The last of its path.
-        return ([prefix, refused, b"\0"].concat(), 0);
-    }
-    match ReceiptPart::split(&name) {
-        Some((received, part)) => {
-            // A notice may follow the last of them.
-            let listed = ReceiptPart::ALL.iter().position(|one| *one == part).map_or(0, |at| at + 1);
-            ([prefix, received].concat(), listed)
-        }
+    let split = SUFFIXES.iter().enumerate().find_map(|(order, suffix)| {
+        Some((name.strip_suffix(suffix.as_bytes())?, order)).filter(|(of, _)| !of.is_empty())
+    });
+    match split {
+        // More may follow for the same path.
+        Some((of, order)) => ([prefix, of].concat(), order + 1),
         None => (behind_folder(prefix, &name), 0),
     }
+}
+
+/// Behind a path's key and those of its papers, and before every longer name.
+fn behind_path(key: &[u8]) -> Vec<u8> {
+    [key, b"\x01"].concat()
 }
 
 /// Behind every key of a folder: `0` follows `/`.

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::database::{Database, DatabaseError, META, Plan};
 use super::frame::Entry;
-use super::record::{DropKind, DropRecord, DropState, ReceiptRecord, Stored, Superseded, Usage};
-use super::rejection;
+use super::record::{DropKind, DropRecord, DropState, Ordered, ReceiptRecord, Stored, Superseded, Usage};
+use super::veil::{Hiding, NamesSealed};
+use super::{consignment, forget, paper, policies, rejection};
 use crate::clock::Time;
 use crate::names::{DropId, ReceiptId, UserName};
 use crate::vpath::VirtualPath;
@@ -28,6 +29,21 @@ pub const TREES: &[&str] = &[
     "receipt-numbers",
     "rejected",
     "rejected-ages",
+    "certificates",
+    "uncertified",
+    "moving",
+    "papers",
+    "consignments",
+    "consignments-open",
+    "consignments-due",
+    "awaited",
+    "paper-events",
+    "policies",
+    "policy-files",
+    "in-force",
+    "alarms",
+    "notices",
+    "names-keys",
 ];
 /// Drop id → [`DropRecord`].
 pub const DROPS: usize = 1;
@@ -48,23 +64,55 @@ pub const REMOVED: usize = 8;
 /// Upload's drop id → the drop it is a duplicate of.
 pub const DUPLICATES: usize = 9;
 /// User, NUL, path → the last number given to an earlier receipt for it.
-const RECEIPT_NUMBERS: usize = 10;
+pub const RECEIPT_NUMBERS: usize = 10;
 /// User, NUL, path → [`super::rejection::Rejection`].
 pub const REJECTED: usize = 11;
 /// User, NUL, time, path → nothing.
 pub const REJECTED_AGES: usize = 12;
+/// Drop id → [`super::certificate::CertificateRecord`].
+pub const CERTIFICATES: usize = 13;
+/// Bucket, drop id → nothing: it has expired, and its certificate waits for the bucket's key to be destroyed.
+pub const UNCERTIFIED: usize = 14;
+/// Drop id → nothing: its envelope is being wrapped under another bucket.
+pub const MOVING: usize = 15;
+/// User, NUL, path, NUL, kind → [`super::paper::Paper`].
+pub const PAPERS: usize = 16;
+/// Manifest's drop id → [`super::consignment::ConsignmentRecord`].
+pub const CONSIGNMENTS: usize = 17;
+/// Manifest's drop id → how many of its files are not there yet; of consignments that are not closed.
+pub const CONSIGNMENTS_OPEN: usize = 18;
+/// Due time, manifest's drop id → nothing.
+pub const CONSIGNMENTS_DUE: usize = 19;
+/// User, NUL, path → manifest's drop id, SHA-256.
+pub const AWAITED: usize = 20;
+/// Event number → the key in `papers` of the paper it is about, as long as that is the newest.
+pub const PAPER_EVENTS: usize = 21;
+/// Policy's digest → [`policies::PolicyRecord`].
+pub const POLICIES: usize = 22;
+/// Hash → text of a policy file, without its secrets.
+pub const POLICY_FILES: usize = 23;
+/// Time → [`policies::InForce`].
+pub const IN_FORCE: usize = 24;
+/// Cause → [`super::alarm::Alarm`].
+pub const ALARMS: usize = 25;
+/// Time, random → [`super::alarm::Notice`].
+pub const NOTICES: usize = 26;
+/// Key id → [`super::veil::NamesKeyRecord`].
+pub const NAMES_KEYS: usize = 27;
 /// In `meta`: how many drops have bytes.
-const LIVE_DROPS: &[u8] = b"live-drops";
+pub const LIVE_DROPS: &[u8] = b"live-drops";
 
 /// Where a receipt is, and what a listing shows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptPlace {
     pub id: ReceiptId,
+    pub drop: DropId,
     pub month: u32,
     pub at: Time,
     pub text_len: u32,
     pub signature_len: u32,
     pub content_signature_len: u32,
+    pub proof_len: u32,
 }
 
 /// Why a write does not apply.
@@ -78,10 +126,16 @@ pub enum Refusal {
     ReceiptExists(ReceiptId),
     #[error("drop {drop} is {from} and cannot become {to}")]
     WrongState { drop: DropId, from: &'static str, to: &'static str },
+    #[error("drop {0} is not destroyed, or its destruction is certified already")]
+    Certified(DropId),
     #[error("the receipts of drop {0} are superseded already")]
     Superseded(DropId),
     #[error("{user} has no entry of drop {drop} at {path}")]
     NotThere { drop: DropId, user: UserName, path: VirtualPath },
+    #[error("the consignment of manifest {0} is closed already")]
+    Closed(DropId),
+    #[error(transparent)]
+    Names(#[from] NamesSealed),
     #[error("a path would become too long or too deep")]
     PathTooLong,
     #[error(transparent)]
@@ -89,71 +143,145 @@ pub enum Refusal {
 }
 
 /// Applies an entry's writes to the plan.
-pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32) -> Result<(), Refusal> {
+pub fn apply(plan: &mut Plan<'_>, entry: &Entry, month: u32, names: Option<&Hiding>) -> Result<(), Refusal> {
     for write in &entry.writes {
         match write {
-            Stored::Drop(record) => {
-                if plan.get(DROPS, &record.drop.0)?.is_some() {
-                    return Err(Refusal::DropExists(record.drop));
-                }
-                put(plan, None, record)?;
-            }
-            Stored::State { drop, to } => change(plan, drop, |record| {
-                let from = record.state;
-                if !from.may_become(*to) {
-                    return Err(Refusal::WrongState { drop: *drop, from: from.word(), to: to.word() });
-                }
-                record.state = *to;
-                Ok(())
-            })?,
-            Stored::PickedUp { drop, user, at } => change(plan, drop, |record| {
-                // A shared folder's file has no delivery; reading one's own is no pickup.
-                for delivery in record.deliveries.iter_mut().filter(|delivery| delivery.user == *user) {
-                    delivery.picked_up = delivery.picked_up.saturating_add(1);
-                    delivery.last_pickup = Some(*at);
-                }
-                Ok(())
-            })?,
-            Stored::Moved { drop, user, from, to } => change(plan, drop, |record| {
-                let Some((path, _)) = entries_mut(record, user).find(|(path, _)| **path == *from) else {
-                    return Err(Refusal::NotThere { drop: *drop, user: user.clone(), path: from.clone() });
-                };
-                *path = to.clone();
-                Ok(())
-            })?,
-            Stored::FolderMoved { user, from, to } => move_folder(plan, user, from, to)?,
-            Stored::Unlinked { drop, user, path, at } => change(plan, drop, |record| {
-                let Some((_, unlinked)) = entries_mut(record, user).find(|(p, _)| **p == *path) else {
-                    return Err(Refusal::NotThere { drop: *drop, user: user.clone(), path: path.clone() });
-                };
-                *unlinked = Some(*at);
-                Ok(())
-            })?,
-            Stored::Expires { drop, expires, bucket } => change(plan, drop, |record| {
-                (record.expires, record.bucket) = (*expires, *bucket);
-                Ok(())
-            })?,
-            Stored::Receipt(receipt) => put_receipt(plan, receipt, month)?,
-            Stored::Superseded { drop, by, at } => change(plan, drop, |record| {
-                if record.superseded.is_some() {
-                    return Err(Refusal::Superseded(*drop));
-                }
-                record.superseded = Some(Superseded { by: *by, at: *at });
-                Ok(())
-            })?,
-            Stored::Duplicate { upload, of } => {
-                if plan.get(DROPS, &upload.0)?.is_some() || plan.get(DUPLICATES, &upload.0)?.is_some() {
-                    return Err(Refusal::DropExists(*upload));
-                }
-                plan.put(DUPLICATES, upload.0.to_vec(), of.0.to_vec());
-                change(plan, of, |record| {
-                    record.unlinked = None;
-                    Ok(())
-                })?;
-            }
-            Stored::Rejected(rejection) => rejection::put(plan, rejection)?,
-            Stored::RejectionOver { user, path } => rejection::remove(plan, user, path)?,
+            Stored::Sealed(sealed) => apply_one(plan, &names.ok_or(NamesSealed)?.open(sealed)?, month)?,
+            write => apply_one(plan, write, month)?,
         }
+    }
+    Ok(())
+}
+
+fn apply_one(plan: &mut Plan<'_>, write: &Stored, month: u32) -> Result<(), Refusal> {
+    match write {
+        Stored::Drop(record) => {
+            if plan.get(DROPS, &record.drop.0)?.is_some() {
+                return Err(Refusal::DropExists(record.drop));
+            }
+            put(plan, None, record)?;
+            consignment::arrived(plan, record)?;
+        }
+        Stored::State { drop, to } => change(plan, drop, |record| {
+            let from = record.state;
+            if !from.may_become(*to) {
+                return Err(Refusal::WrongState { drop: *drop, from: from.word(), to: to.word() });
+            }
+            record.state = *to;
+            Ok(())
+        })?,
+        Stored::PickedUp { drop, user, at, whole: false } => change(plan, drop, |record| {
+            for delivery in record.deliveries.iter_mut().filter(|delivery| delivery.user == *user) {
+                delivery.last_part = Some(*at);
+            }
+            Ok(())
+        })?,
+        Stored::PickedUp { drop, user, at, whole: true } => change(plan, drop, |record| {
+            // A shared folder's file has no delivery; reading one's own is no pickup.
+            for delivery in record.deliveries.iter_mut().filter(|delivery| delivery.user == *user) {
+                delivery.picked_up = delivery.picked_up.saturating_add(1);
+                delivery.first_pickup.get_or_insert(*at);
+                delivery.last_pickup = Some(*at);
+            }
+            Ok(())
+        })?,
+        Stored::Moved { drop, user, from, to } => change(plan, drop, |record| {
+            let Some((path, _)) = entries_mut(record, user).find(|(path, _)| **path == *from) else {
+                return Err(Refusal::NotThere { drop: *drop, user: user.clone(), path: from.clone() });
+            };
+            *path = to.clone();
+            Ok(())
+        })?,
+        Stored::FolderMoved { user, from, to } => move_folder(plan, user, from, to)?,
+        Stored::Unlinked { drop, user, path, at } => change(plan, drop, |record| {
+            let Some((_, unlinked)) = entries_mut(record, user).find(|(p, _)| **p == *path) else {
+                return Err(Refusal::NotThere { drop: *drop, user: user.clone(), path: path.clone() });
+            };
+            *unlinked = Some(*at);
+            Ok(())
+        })?,
+        Stored::Expires { drop, expires, bucket } => change(plan, drop, |record| {
+            (record.expires, record.bucket) = (*expires, *bucket);
+            Ok(())
+        })?,
+        Stored::Order { drop, order } => change(plan, drop, |record| {
+            let to = match order.what {
+                Ordered::Hold => DropState::Held,
+                Ordered::Release => DropState::Live,
+                Ordered::Shred => DropState::Expiring { since: order.at },
+            };
+            let from = record.state;
+            let follows = match order.what {
+                Ordered::Shred => from.can_be_shredded(),
+                Ordered::Hold | Ordered::Release => from.may_become(to),
+            };
+            if !follows {
+                return Err(Refusal::WrongState { drop: *drop, from: from.word(), to: to.word() });
+            }
+            (record.state, record.order) = (to, Some(order.clone()));
+            Ok(())
+        })?,
+        Stored::Moving { drop, to } => change(plan, drop, |record| {
+            record.moving = Some(*to);
+            Ok(())
+        })?,
+        Stored::Rewrapped { drop, bucket } => change(plan, drop, |record| {
+            (record.bucket, record.moving) = (Some(*bucket), None);
+            Ok(())
+        })?,
+        Stored::Certificate(certificate) => {
+            let drop = certificate.drop;
+            change(plan, &drop, |record| {
+                if !matches!(record.state, DropState::Expired { .. }) || record.certified.is_some() {
+                    return Err(Refusal::Certified(drop));
+                }
+                record.certified = Some(certificate.at);
+                Ok(())
+            })?;
+            plan.put_record(CERTIFICATES, drop.0.to_vec(), certificate)?;
+        }
+        Stored::Receipt(receipt) => put_receipt(plan, receipt, month)?,
+        Stored::Superseded { drop, by, at } => change(plan, drop, |record| {
+            if record.superseded.is_some() {
+                return Err(Refusal::Superseded(*drop));
+            }
+            record.superseded = Some(Superseded { by: *by, at: *at });
+            Ok(())
+        })?,
+        Stored::Duplicate { upload, of } => {
+            if plan.get(DROPS, &upload.0)?.is_some() || plan.get(DUPLICATES, &upload.0)?.is_some() {
+                return Err(Refusal::DropExists(*upload));
+            }
+            plan.put(DUPLICATES, upload.0.to_vec(), of.0.to_vec());
+            change(plan, of, |record| {
+                record.unlinked = None;
+                Ok(())
+            })?;
+        }
+        Stored::Matched { signature } => change(plan, signature, |record| {
+            record.unmatched_signature = None;
+            Ok(())
+        })?,
+        Stored::Paper(paper) => paper::put(plan, paper)?,
+        Stored::Consignment(consignment) => consignment::put(plan, consignment)?,
+        Stored::ConsignmentClosed { manifest, closed } => consignment::close(plan, manifest, *closed)?,
+        Stored::Rejected(rejection) => rejection::put(plan, rejection)?,
+        Stored::RejectionOver { user, path } => rejection::remove(plan, user, path)?,
+        Stored::PolicyText(text) => policies::put_text(plan, text),
+        Stored::Policy(record) => policies::put_policy(plan, record)?,
+        Stored::InForce(in_force) => policies::put_in_force(plan, in_force)?,
+        Stored::Alarm(alarm) => plan.put_record(ALARMS, alarm.cause.clone().into_bytes(), alarm)?,
+        Stored::AlarmOver { cause } => plan.remove(ALARMS, cause.clone().into_bytes()),
+        Stored::Notice(notice) => plan.put_record(NOTICES, notice.id.0.to_vec(), notice)?,
+        Stored::NoticeOver { id } => plan.remove(NOTICES, id.0.to_vec()),
+        Stored::NamesOver(over) => forget::apply(plan, over)?,
+        Stored::NamesKey(record) => plan.put_record(NAMES_KEYS, record.id.0.to_vec(), record)?,
+        // Of the log: they are with their month. What is sealed is open by now.
+        Stored::Checkpoint(_)
+        | Stored::Cosigned { .. }
+        | Stored::HiddenReceipt(_)
+        | Stored::Names(_)
+        | Stored::Sealed(_) => {}
     }
     Ok(())
 }
@@ -222,11 +350,14 @@ fn put(plan: &mut Plan<'_>, before: Option<&DropRecord>, after: &DropRecord) -> 
         plan.put(META, LIVE_DROPS.to_vec(), live.to_be_bytes().to_vec());
     }
 
-    let old = before.filter(|record| held(record)).and_then(|record| record.bucket);
-    let new = after.bucket.filter(|_| is);
+    let needed = |record: &DropRecord| -> BTreeSet<u64> {
+        let buckets = [record.bucket, record.moving].into_iter().flatten();
+        buckets.filter(|_| record.state.holds_bytes()).collect()
+    };
+    let (old, new) = (before.map(needed).unwrap_or_default(), needed(after));
     if old != new {
-        for (bucket, up) in [(old, false), (new, true)] {
-            let Some(bucket) = bucket else { continue };
+        let gone = old.difference(&new).map(|bucket| (*bucket, false));
+        for (bucket, up) in gone.chain(new.difference(&old).map(|bucket| (*bucket, true))) {
             let key = bucket.to_be_bytes();
             let count = plan.get_count(BUCKETS, &key)?;
             let count = if up { count + 1 } else { count.saturating_sub(1) };
@@ -237,7 +368,24 @@ fn put(plan: &mut Plan<'_>, before: Option<&DropRecord>, after: &DropRecord) -> 
             }
         }
     }
+
+    for (tree, key) in [(UNCERTIFIED, uncertified_key as fn(&DropRecord) -> Option<Vec<u8>>), (MOVING, moving_key)] {
+        let (old, new) = (before.and_then(key), key(after));
+        if old != new {
+            old.into_iter().for_each(|key| plan.remove(tree, key));
+            new.into_iter().for_each(|key| plan.put(tree, key, Vec::new()));
+        }
+    }
     Ok(())
+}
+
+pub fn uncertified_key(record: &DropRecord) -> Option<Vec<u8>> {
+    let waits = matches!(record.state, DropState::Expired { .. }) && record.certified.is_none();
+    record.bucket.filter(|_| waits).map(|bucket| [&bucket.to_be_bytes()[..], &record.drop.0].concat())
+}
+
+fn moving_key(record: &DropRecord) -> Option<Vec<u8>> {
+    record.moving.filter(|_| record.state.holds_bytes()).map(|_| record.drop.0.to_vec())
 }
 
 /// Brings a drop's entries in an index of paths from `old` to `new`.
@@ -270,11 +418,13 @@ fn put_receipt(plan: &mut Plan<'_>, receipt: &ReceiptRecord, month: u32) -> Resu
     let len = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
     let place = ReceiptPlace {
         id: receipt.id,
+        drop: receipt.drop,
         month,
         at: receipt.at,
         text_len: len(&receipt.text),
         signature_len: len(&receipt.signature),
         content_signature_len: len(&receipt.content_signature),
+        proof_len: receipt.proof_len,
     };
     let key = at(&receipt.user, &receipt.path);
     let of: Option<DropRecord> = plan.get_record(DROPS, &receipt.drop.0)?;
@@ -350,20 +500,16 @@ fn read_usage(value: &[u8]) -> Usage {
     Usage { bytes: number(0), files: number(8) }
 }
 
-fn read_count(value: Option<impl AsRef<[u8]>>) -> u64 {
-    value.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes)
-}
-
 pub fn read_user_usage(db: &Database, user: &UserName) -> Result<Usage, DatabaseError> {
     Ok(db.get(USAGE, user.as_str().as_bytes())?.map_or_else(Usage::default, |value| read_usage(&value)))
 }
 
 pub fn read_bucket(db: &Database, bucket: u64) -> Result<u64, DatabaseError> {
-    Ok(read_count(db.get(BUCKETS, &bucket.to_be_bytes())?))
+    db.get_count(BUCKETS, &bucket.to_be_bytes())
 }
 
 pub fn read_live_drops(db: &Database) -> Result<u64, DatabaseError> {
-    Ok(read_count(db.get(META, LIVE_DROPS)?))
+    db.get_count(META, LIVE_DROPS)
 }
 
 pub fn read_drop(db: &Database, id: &DropId) -> Result<Option<DropRecord>, DatabaseError> {

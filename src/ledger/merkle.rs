@@ -61,6 +61,23 @@ impl Frontier {
         complete
     }
 
+    /// The complete subtrees that the log is made of, the largest first.
+    pub fn peaks(&self) -> Vec<(Node, Hash)> {
+        let mut begin = 0;
+        let levels = (0..u64::BITS as u8).rev().filter(|level| self.size >> level & 1 == 1);
+        let nodes = levels.map(|level| {
+            let node = Node { level, index: begin >> level };
+            begin += 1 << level;
+            node
+        });
+        nodes.zip(self.peaks.iter().copied()).collect()
+    }
+
+    /// A log of which only this is known. `None` if the peaks are not those of such a size.
+    pub fn of(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (peaks.len() as u32 == size.count_ones()).then_some(Self { size, peaks })
+    }
+
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
         match peaks.next() {
@@ -152,6 +169,43 @@ pub fn root_from_inclusion(leaf: Hash, number: u64, size: u64, proof: &[Hash]) -
         (node, last) = (node >> 1, last >> 1);
     }
     (last == 0).then_some(hash)
+}
+
+/// Whether `proof` shows that the tree of `new` leaves and `new_root` begins with that of `old` (RFC 9162 §2.1.4.2).
+/// Every log continues the empty one.
+pub fn continues(old: u64, new: u64, old_root: Hash, new_root: Hash, proof: &[Hash]) -> bool {
+    if old == 0 {
+        return proof.is_empty() && old_root == <Hash>::from(Sha256::digest([]));
+    }
+    if old == new {
+        return proof.is_empty() && old_root == new_root;
+    }
+    if old > new {
+        return false;
+    }
+    let mut path = if old.is_power_of_two() { vec![old_root] } else { Vec::new() };
+    path.extend_from_slice(proof);
+    let (mut f, mut s) = (old - 1, new - 1);
+    while f % 2 == 1 {
+        (f, s) = (f >> 1, s >> 1);
+    }
+    let Some((first, rest)) = path.split_first() else { return false };
+    let (mut fr, mut sr) = (*first, *first);
+    for c in rest {
+        if s == 0 {
+            return false;
+        }
+        if f % 2 == 1 || f == s {
+            (fr, sr) = (node_hash(c, &fr), node_hash(c, &sr));
+            while f % 2 == 0 && f != 0 {
+                (f, s) = (f >> 1, s >> 1);
+            }
+        } else {
+            sr = node_hash(&sr, c);
+        }
+        (f, s) = (f >> 1, s >> 1);
+    }
+    fr == old_root && sr == new_root && s == 0
 }
 
 /// The largest power of two below `len`, for `len` > 1.
@@ -257,6 +311,27 @@ mod tests {
         }
     }
 
+    /// An implementation that is not ours gives the same roots and the same proofs.
+    #[test]
+    fn another_implementation_agrees() {
+        let (_, leaves, nodes) = tree(65);
+        let mut node = |node| Ok::<_, Infallible>(nodes[&node]);
+        let mut theirs = ct_merkle::mem_backed_tree::MemoryBackedTree::<Sha256, Vec<u8>>::new();
+        let joined = |proof: Option<Vec<Hash>>| proof.unwrap().concat();
+        for size in 1..=65_u64 {
+            theirs.push((size - 1).to_be_bytes().to_vec());
+            assert_eq!(theirs.root().as_bytes()[..], plain_root(&leaves[..size as usize]));
+            for number in 0..size {
+                let Ok(proof) = inclusion(number, size, &mut node);
+                assert_eq!(theirs.prove_inclusion(number as usize).as_bytes(), joined(proof));
+            }
+            for old in 1..size {
+                let Ok(proof) = consistency(old, size, &mut node);
+                assert_eq!(theirs.prove_consistency((size - old) as usize).as_bytes(), joined(proof));
+            }
+        }
+    }
+
     #[test]
     fn every_tree_is_shown_to_continue_every_earlier_one() {
         let (_, leaves, nodes) = tree(33);
@@ -271,35 +346,5 @@ mod tests {
         }
         assert_eq!(consistency(0, 3, &mut node), Ok(None));
         assert_eq!(consistency(4, 3, &mut node), Ok(None));
-    }
-
-    /// RFC 9162 §2.1.4.2, the verifier's side.
-    fn continues(old: u64, new: u64, old_root: Hash, new_root: Hash, proof: &[Hash]) -> bool {
-        if old == new {
-            return proof.is_empty() && old_root == new_root;
-        }
-        let mut path = if old.is_power_of_two() { vec![old_root] } else { Vec::new() };
-        path.extend_from_slice(proof);
-        let (mut f, mut s) = (old - 1, new - 1);
-        while f % 2 == 1 {
-            (f, s) = (f >> 1, s >> 1);
-        }
-        let Some((first, rest)) = path.split_first() else { return false };
-        let (mut fr, mut sr) = (*first, *first);
-        for c in rest {
-            if s == 0 {
-                return false;
-            }
-            if f % 2 == 1 || f == s {
-                (fr, sr) = (node_hash(c, &fr), node_hash(c, &sr));
-                while f % 2 == 0 && f != 0 {
-                    (f, s) = (f >> 1, s >> 1);
-                }
-            } else {
-                sr = node_hash(&sr, c);
-            }
-            (f, s) = (f >> 1, s >> 1);
-        }
-        fr == old_root && sr == new_root && s == 0
     }
 }

@@ -7,15 +7,18 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use super::checkpoint::Checkpoint;
 use super::database::{Database, DatabaseError, Plan};
 use super::frame::Entry;
 use super::merkle::{Frontier, Hash, Node, leaf_hash};
 use super::record::{ReceiptRecord, Stored};
 use super::recovery::{self, OpenError};
+use super::veil::HiddenNames;
 use crate::clock::Time;
 use crate::names::ReceiptId;
 
-pub const TREES: &[&str] = &["meta", "events", "nodes", "receipts", "receipt-events"];
+pub const TREES: &[&str] =
+    &["meta", "events", "nodes", "receipts", "receipt-events", "checkpoints", "cosignatures", "names"];
 /// Event number → leaf hash, canonical JSON.
 const EVENTS: usize = 1;
 /// Level, index → hash. Levels from 1 on; the leaves are with the events.
@@ -24,6 +27,14 @@ const NODES: usize = 2;
 const RECEIPTS: usize = 3;
 /// Event number → receipt id.
 const RECEIPT_EVENTS: usize = 4;
+
+/// Last event → [`Checkpoint`]. By the last event that it covers, because that is what tells the month.
+const CHECKPOINTS: usize = 5;
+/// Last event of the checkpoint, hash of the line → a witness's line under it. It may come in a later month.
+const COSIGNATURES: usize = 6;
+
+/// Event number → [`super::veil::HiddenNames`].
+const NAMES: usize = 7;
 
 /// How many past months stay open.
 const PAST_OPEN: usize = 2;
@@ -40,6 +51,12 @@ impl Month {
         Self(number(0..4).unwrap_or(0) * 12 + number(5..7).unwrap_or(1).max(1) - 1)
     }
 
+    /// Its first instant.
+    pub fn begins(self) -> Time {
+        // What `Display` writes of a month is a date; year 10000 is none, and never comes.
+        Time::parse_rfc3339(&format!("{self}-01T00:00:00Z")).unwrap_or(Time(u64::MAX))
+    }
+
     /// The name of its database's directory.
     pub fn database(self) -> String {
         format!("epoch-{self}")
@@ -49,6 +66,19 @@ impl Month {
 impl fmt::Display for Month {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04}-{:02}", self.0 / 12, self.0 % 12 + 1)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a month is written like 2026-11")]
+pub struct MonthTextError;
+
+impl std::str::FromStr for Month {
+    type Err = MonthTextError;
+
+    fn from_str(text: &str) -> Result<Self, MonthTextError> {
+        let month = Time::parse_rfc3339(&format!("{text}-01T00:00:00Z")).map(Self::of);
+        month.filter(|month| month.to_string() == text).ok_or(MonthTextError)
     }
 }
 
@@ -63,12 +93,30 @@ pub fn apply(plan: &mut Plan<'_>, entry: &Entry, log: &mut Frontier) -> Result<(
         }
     }
     for write in &entry.writes {
-        if let Stored::Receipt(receipt) = write {
-            plan.put_record(RECEIPTS, receipt.id.0.to_vec(), receipt)?;
-            plan.put(RECEIPT_EVENTS, receipt.event.to_be_bytes().to_vec(), receipt.id.0.to_vec());
+        match write {
+            Stored::Receipt(receipt) | Stored::HiddenReceipt(receipt) => {
+                plan.put_record(RECEIPTS, receipt.id.0.to_vec(), receipt)?;
+                plan.put(RECEIPT_EVENTS, receipt.event.to_be_bytes().to_vec(), receipt.id.0.to_vec());
+            }
+            Stored::Checkpoint(checkpoint) => {
+                plan.put_record(CHECKPOINTS, last_event(checkpoint.size).to_be_bytes().to_vec(), checkpoint)?;
+            }
+            Stored::Names(names) => {
+                plan.put_record(NAMES, names.event.to_be_bytes().to_vec(), names)?;
+            }
+            Stored::Cosigned { size, line } => {
+                let key = [&last_event(*size).to_be_bytes()[..], &leaf_hash(line.as_bytes())[..8]].concat();
+                plan.put(COSIGNATURES, key, line.as_bytes().to_vec());
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// The last event that a checkpoint over `size` events covers. There is none over no events.
+fn last_event(size: u64) -> u64 {
+    size.saturating_sub(1)
 }
 
 fn node_key(node: Node) -> Vec<u8> {
@@ -86,6 +134,8 @@ pub struct Start {
 pub struct Months {
     dir: PathBuf,
     starts: RwLock<BTreeMap<Month, Start>>,
+    /// The log before the first event that is kept: what proofs need of those before it.
+    pruned: Frontier,
     current: RwLock<(Month, Arc<Database>)>,
     past: Mutex<Past>,
 }
@@ -117,11 +167,25 @@ pub enum MonthError {
     Open { month: Month, source: Box<OpenError> },
     #[error("there is no event {0}")]
     NoSuchEvent(u64),
+    #[error("event {0} was pruned, and no proof leads to it any more")]
+    Pruned(u64),
 }
 
 impl Months {
-    pub fn new(dir: PathBuf, starts: BTreeMap<Month, Start>, month: Month, current: Arc<Database>) -> Self {
-        Self { dir, starts: RwLock::new(starts), current: RwLock::new((month, current)), past: Mutex::default() }
+    pub fn new(
+        dir: PathBuf,
+        starts: BTreeMap<Month, Start>,
+        pruned: Frontier,
+        month: Month,
+        current: Arc<Database>,
+    ) -> Self {
+        let (starts, current) = (RwLock::new(starts), RwLock::new((month, current)));
+        Self { dir, starts, pruned, current, past: Mutex::default() }
+    }
+
+    /// The log before the first event that is kept.
+    pub fn pruned(&self) -> &Frontier {
+        &self.pruned
     }
 
     /// A new month has begun; the one before is a past one now.
@@ -162,7 +226,16 @@ impl Months {
         let starts = self.starts.read().unwrap_or_else(PoisonError::into_inner);
         // Of months that begin with the same event, all but the last are empty.
         let found = starts.iter().rev().find(|(_, start)| start.event <= event);
+        // What was pruned is before the first.
+        let found = found.or_else(|| starts.iter().next());
         found.map_or_else(|| self.current().0, |(month, _)| *month)
+    }
+
+    /// The first event of the latest month that had begun at `at`: nothing that was recorded at `at` or later is before it.
+    /// Clocks that went back put later events there, never earlier ones.
+    pub fn first_event_since(&self, at: Time) -> u64 {
+        let starts = self.starts.read().unwrap_or_else(PoisonError::into_inner);
+        starts.range(..=Month::of(at)).next_back().map_or(0, |(_, start)| start.event)
     }
 
     fn following(&self, month: Month) -> Option<Month> {
@@ -173,6 +246,10 @@ impl Months {
     /// A hash of the log's tree.
     pub fn node(&self, node: Node) -> Result<Hash, MonthError> {
         let event = node.completed_by();
+        if event < self.pruned.size() {
+            let peak = self.pruned.peaks().into_iter().find(|(peak, _)| *peak == node);
+            return peak.map(|(_, hash)| hash).ok_or(MonthError::Pruned(event));
+        }
         let db = self.database(self.month_of(event))?;
         let (tree, key) =
             if node.level == 0 { (EVENTS, node.index.to_be_bytes().to_vec()) } else { (NODES, node_key(node)) };
@@ -190,6 +267,63 @@ impl Months {
             let json = value.get(32..).and_then(|json| std::str::from_utf8(json).ok());
             Ok((number, json.ok_or_else(|| db.unreadable(EVENTS))?.to_owned()))
         })
+    }
+
+    /// The same with the leaf hash that is kept beside each.
+    pub fn logged(&self, from: u64, limit: usize) -> Result<Vec<(u64, Hash, String)>, MonthError> {
+        self.collect(EVENTS, from, limit, |db, number, value| {
+            let (leaf, json) = value.split_first_chunk::<32>().ok_or_else(|| db.unreadable(EVENTS))?;
+            // What is no text was not written by us: it is shown, and the hash will not fit.
+            Ok((number, *leaf, String::from_utf8_lossy(json).into_owned()))
+        })
+    }
+
+    /// What is hidden of the events from number `from` on.
+    pub fn hidden_names(&self, from: u64, limit: usize) -> Result<Vec<HiddenNames>, MonthError> {
+        self.collect(NAMES, from, limit, |db, _, value| db.record(NAMES, value))
+    }
+
+    /// Checkpoints over more than `after` events, with the witnesses' lines that are kept for them.
+    pub fn checkpoints(&self, after: u64, limit: usize) -> Result<Vec<Checkpoint>, MonthError> {
+        let mut found = self.collect(CHECKPOINTS, after, limit, |db, _, value| db.record(CHECKPOINTS, value))?;
+        let (Some(first), Some(last)) = (found.first(), found.last()) else { return Ok(found) };
+        let (first, last) = (last_event(first.size), last_event(last.size));
+        let mut month = Some(self.month_of(first));
+        while let Some(here) = month {
+            let db = self.database(here)?;
+            for pair in db.range(COSIGNATURES, &first.to_be_bytes()) {
+                let (key, line) = pair?;
+                let of = key.first_chunk().map_or(u64::MAX, |of| u64::from_be_bytes(*of));
+                if of > last {
+                    break;
+                }
+                if let Ok(at) = found.binary_search_by_key(&of, |checkpoint| last_event(checkpoint.size)) {
+                    let line = std::str::from_utf8(&line).map_err(|_| db.unreadable(COSIGNATURES))?;
+                    found[at].note.push_str(&format!("{line}\n"));
+                }
+            }
+            month = self.following(here);
+        }
+        Ok(found)
+    }
+
+    /// The last checkpoint there is.
+    pub fn last_checkpoint(&self, size: u64) -> Result<Option<Checkpoint>, MonthError> {
+        let mut month = Some(self.current().0);
+        while let Some(here) = month {
+            let db = self.database(here)?;
+            if let Some(found) = db.last_before(CHECKPOINTS, &size.to_be_bytes())? {
+                let found: Checkpoint = db.record(CHECKPOINTS, &found)?;
+                return Ok(self.checkpoints(last_event(found.size), 1)?.pop());
+            }
+            month = self.before(here);
+        }
+        Ok(None)
+    }
+
+    fn before(&self, month: Month) -> Option<Month> {
+        let starts = self.starts.read().unwrap_or_else(PoisonError::into_inner);
+        starts.range(..month).next_back().map(|(month, _)| *month)
     }
 
     /// Receipts from event `from` on.

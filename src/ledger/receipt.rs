@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use russh::keys::ssh_key::{self, LineEnding, SshSig};
 use russh::keys::{HashAlg, PrivateKey, PublicKey};
 
+use super::certificate::CERTIFICATE_NAMESPACE;
+use super::origin::Origin;
 use super::record::Earlier;
+use super::veil::Name;
 use crate::clock::Time;
 use crate::names::{Digest, DropId, ReceiptId, UserName, escaped, unescaped};
 use crate::vpath::VirtualPath;
@@ -31,16 +34,24 @@ pub struct ReceiptFacts {
     /// Fingerprint of the key the sender logged in with: `SHA256:…`. `None` after a password login.
     pub sender_key: Option<String>,
     pub recipients: Vec<ReceiptRecipient>,
+    /// The key of the offline recipient that it was sealed to as well.
+    pub escrow: Option<String>,
+    /// The sender had sealed it to these keys: size and digest are those of the sealed file.
+    pub end_to_end: bool,
     /// The folder whose policy applied.
     pub folder: VirtualPath,
     /// The file, in the sender's view.
-    pub path: VirtualPath,
+    pub path: Name,
     pub earlier: Option<Earlier>,
+    /// What was checked of the sender's own signature.
+    pub origin: Option<Origin>,
     pub size: u64,
     pub sha256: Digest,
     pub received: Time,
     /// Of a duplicate: when what was delivered before does.
     pub expires: Option<Time>,
+    /// How often each recipient may pick it up; when none may any more, it expires.
+    pub pickups: Option<u32>,
     pub policy: Digest,
 }
 
@@ -120,7 +131,7 @@ impl Signer {
         let mut key = self.key.public_key().clone();
         key.set_comment("");
         Ok(format!(
-            "{} namespaces=\"{RECEIPT_NAMESPACE},{CONTENT_NAMESPACE},{CHECKPOINT_NAMESPACE}\" {}\n",
+            "{} namespaces=\"{RECEIPT_NAMESPACE},{CONTENT_NAMESPACE},{CHECKPOINT_NAMESPACE},{CERTIFICATE_NAMESPACE}\" {}\n",
             self.server,
             key.to_openssh()?.trim_end()
         ))
@@ -174,15 +185,31 @@ impl Receipt {
         for recipient in &facts.recipients {
             line("recipient", &with_key(&recipient.user, recipient.key.as_deref()));
         }
+        if let Some(key) = &facts.escrow {
+            line("escrow", key);
+        }
+        if facts.end_to_end {
+            line("sealed", &"end-to-end");
+        }
         line("folder", &facts.folder);
         line("path", &facts.path);
         if let Some((word, receipt)) = facts.earlier.map(Earlier::told) {
             line(word, &receipt);
         }
+        match &facts.origin {
+            Some(Origin::Signed { key, signature }) => line("signed", &format_args!("{} {signature}", graphic(key))),
+            Some(Origin::Signs { receipt, sha256, key }) => {
+                line("signs", &format_args!("{receipt} {sha256} {}", graphic(key)));
+            }
+            None => {}
+        }
         line("received", &facts.received);
         match &facts.expires {
             Some(at) => line("expires", at),
             None => line("expires", &"never"),
+        }
+        if let Some(most) = &facts.pickups {
+            line("pickups", most);
         }
         line("policy", &facts.policy);
         line("event", &self.event);
@@ -214,15 +241,25 @@ impl Receipt {
             let (user, key) = take!("recipient", user_and_key);
             recipients.push(ReceiptRecipient { user, key });
         }
+        let has_escrow = lines.peek().is_some_and(|(_, line)| line.starts_with("escrow "));
+        let escrow = if has_escrow { Some(take!("escrow", |v| Some(v.to_owned()))) } else { None };
+        let end_to_end = lines.next_if(|(_, line)| *line == "sealed end-to-end").is_some();
         let folder = take!("folder", path);
-        let path = take!("path", path);
+        let path = take!("path", |v| Name::parse(v, path));
         let earlier = match lines.peek().and_then(|(_, line)| line.split(' ').next()) {
             Some("replaces") => Some(Earlier::Replaces(take!("replaces", |v| v.parse().ok()))),
             Some("duplicate") => Some(Earlier::Duplicate(take!("duplicate", |v| v.parse().ok()))),
             _ => None,
         };
+        let origin = match lines.peek().and_then(|(_, line)| line.split(' ').next()) {
+            Some("signed") => Some(take!("signed", signed)),
+            Some("signs") => Some(take!("signs", signs)),
+            _ => None,
+        };
         let received = take!("received", Time::parse_rfc3339);
         let expires = take!("expires", |v| if v == "never" { Some(None) } else { Time::parse_rfc3339(v).map(Some) });
+        let has_pickups = lines.peek().is_some_and(|(_, line)| line.starts_with("pickups "));
+        let pickups = if has_pickups { Some(take!("pickups", |v| v.parse().ok())) } else { None };
         let policy = take!("policy", |v| v.parse().ok());
         let event = take!("event", |v| v.parse().ok());
         let version = take!("version", |v| Some(v.to_owned()));
@@ -232,13 +269,17 @@ impl Receipt {
             sender,
             sender_key,
             recipients,
+            escrow,
+            end_to_end,
             folder,
             path,
             earlier,
+            origin,
             size,
             sha256,
             received,
             expires,
+            pickups,
             policy,
         };
         let receipt = Self { server, facts, event, version };
@@ -247,9 +288,23 @@ impl Receipt {
 }
 
 /// A fingerprint has no blank and no line end; what has is none, and must not write a line of its own.
-fn with_key(user: &UserName, key: Option<&str>) -> String {
-    let key = key.filter(|key| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()));
-    format!("{user} {}", key.unwrap_or("-"))
+fn graphic(key: &str) -> &str {
+    if !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()) { key } else { "-" }
+}
+
+pub(super) fn with_key(user: &UserName, key: Option<&str>) -> String {
+    format!("{user} {}", key.map_or("-", graphic))
+}
+
+fn signed(value: &str) -> Option<Origin> {
+    let (key, signature) = value.split_once(' ')?;
+    Some(Origin::Signed { key: key.to_owned(), signature: signature.parse().ok()? })
+}
+
+fn signs(value: &str) -> Option<Origin> {
+    let (receipt, rest) = value.split_once(' ')?;
+    let (sha256, key) = rest.split_once(' ')?;
+    Some(Origin::Signs { receipt: receipt.parse().ok()?, sha256: sha256.parse().ok()?, key: key.to_owned() })
 }
 
 fn user_and_key(value: &str) -> Option<(UserName, Option<String>)> {
@@ -275,13 +330,17 @@ mod tests {
             sender: "acme".parse().unwrap(),
             sender_key: Some("SHA256:abc".to_owned()),
             recipients: vec![fact("st-mary", "SHA256:def"), fact("lab", "SHA256:ghi")],
+            escrow: Some("SHA256:esc".to_owned()),
+            end_to_end: false,
             folder: VirtualPath::parse(b"/radiology").unwrap(),
-            path: VirtualPath::parse(b"/radiology/a b\xff\n.dcm").unwrap(),
+            path: VirtualPath::parse(b"/radiology/a b\xff\n.dcm").unwrap().into(),
             earlier: Some(Earlier::Replaces(ReceiptId([5; 16]))),
+            origin: None,
             size: 3,
             sha256: Digest([3; 32]),
             received: Time(1_795_308_143_999),
             expires: Some(Time(1_795_567_343_999)),
+            pickups: None,
             policy: Digest([4; 32]),
         };
         Receipt::new("drop.example", 1234, facts)
@@ -300,6 +359,7 @@ mod tests {
              sender acme SHA256:abc\n\
              recipient lab SHA256:ghi\n\
              recipient st-mary SHA256:def\n\
+             escrow SHA256:esc\n\
              folder /radiology\n\
              path /radiology/a b\\xff\\x0a.dcm\n\
              replaces 05050505050505050505050505050505\n\
@@ -314,6 +374,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sealed_end_to_end_is_called_so() {
+        let mut made = receipt();
+        (made.facts.end_to_end, made.facts.escrow) = (true, None);
+        let text = made.text();
+        assert!(text.contains("\nrecipient st-mary SHA256:def\nsealed end-to-end\nfolder "), "{text}");
+        assert_eq!(Receipt::parse(&text), Ok(made));
+        assert!(Receipt::parse(&text.replace("end-to-end", "sealed")).is_err());
+    }
+
+    #[test]
+    fn a_receipt_says_how_often_the_drop_may_be_picked_up() {
+        let mut made = receipt();
+        (made.facts.pickups, made.facts.expires) = (Some(2), None);
+        let text = made.text();
+        assert!(text.contains("\nexpires never\npickups 2\npolicy "), "{text}");
+        assert_eq!(Receipt::parse(&text), Ok(made));
+        assert!(Receipt::parse(&text.replace("pickups 2", "pickups 02")).is_err());
+    }
+
+    #[test]
     fn a_receipt_names_at_most_one_earlier_one() {
         let mut made = receipt();
         made.facts.earlier = Some(Earlier::Duplicate(ReceiptId([5; 16])));
@@ -324,6 +404,19 @@ mod tests {
         assert!(Receipt::parse(&both).is_err());
         made.facts.earlier = None;
         assert_eq!(Receipt::parse(&made.text()), Ok(made));
+    }
+
+    #[test]
+    fn a_receipt_names_its_senders_signature_or_what_that_is_over() {
+        let (key, hash) = ("SHA256:abc".to_owned(), Digest([6; 32]));
+        let mut made = receipt();
+        made.facts.origin = Some(Origin::Signed { key: key.clone(), signature: hash });
+        assert!(made.text().contains(&format!("\nsigned SHA256:abc {hash}\nreceived ")), "{}", made.text());
+        assert_eq!(Receipt::parse(&made.text()), Ok(made.clone()));
+        made.facts.origin = Some(Origin::Signs { receipt: ReceiptId([7; 16]), sha256: hash, key });
+        assert!(made.text().contains(&format!("\nsigns {} {hash} SHA256:abc\nreceived ", ReceiptId([7; 16]))));
+        assert_eq!(Receipt::parse(&made.text()), Ok(made.clone()));
+        assert!(Receipt::parse(&made.text().replace("\nsigns ", "\nsigns x")).is_err());
     }
 
     #[test]
@@ -354,7 +447,7 @@ mod tests {
         fn a_receipt_for_any_path_comes_back(path in proptest::collection::vec(any::<u8>(), 0..60), size: u64, at in 0..4_000_000_000_000_u64) {
             let mut made = receipt();
             if let Ok(path) = VirtualPath::parse(&path) {
-                made.facts.path = path;
+                made.facts.path = path.into();
             }
             made.facts.size = size;
             made.facts.received = Time(at);

@@ -18,6 +18,8 @@ use super::journal::{Journal, JournalError, Scan};
 use super::live::Refusal;
 use super::merkle::Frontier;
 use super::month::{Month, Start};
+use super::prune;
+use super::snapshot::SnapshotError;
 use super::store::Options;
 use crate::sys::durable;
 
@@ -83,6 +85,8 @@ pub enum OpenError {
     Disagree(String),
     #[error("the database `{0}` belongs to another ledger")]
     Foreign(String),
+    #[error("what stands for the pruned months: {0}")]
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error("the journal's batch {frame} does not apply: {source}")]
@@ -102,6 +106,7 @@ impl OpenError {
             | Self::Ahead { .. }
             | Self::Disagree(_)
             | Self::Foreign(_)
+            | Self::Snapshot(SnapshotError::Damaged { .. })
             | Self::Journal(JournalError::Damaged { .. } | JournalError::Gap { .. }) => {
                 "files of the ledger were changed, lost or mixed from different times; keep a copy of the directory as \
                  evidence and restore the whole of it from one backup"
@@ -121,6 +126,8 @@ pub struct Opened {
     pub current: Database,
     pub starts: BTreeMap<Month, Start>,
     pub applied: Applied,
+    /// The log before the first event that is kept.
+    pub pruned: Frontier,
     pub found: Vec<Recovery>,
 }
 
@@ -144,6 +151,7 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     }
 
     let journal_dir = dir.join("journal");
+    prune::finish_begun(dir)?;
     let mut scan = Scan::of(&journal_dir)?;
     if scan.segments.is_empty() {
         if known_layout || (!is_new && dir.join("live").exists()) {
@@ -185,7 +193,7 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     let journal = Journal::resume(&journal_dir, &scan, last)?;
     let mut ready = Vec::new();
     for (part, probe) in parts.iter().zip(probes) {
-        ready.push(bring_up(dir, *part, probe, &scan, scan.next, &mut found)?);
+        ready.push(bring_up(dir, *part, probe, &scan, scan.next, &mut found, options.names.as_deref())?);
     }
     let (Some((current, month_applied)), Some((live, applied))) = (ready.pop(), ready.pop()) else {
         return Err(OpenError::JournalMissing);
@@ -210,7 +218,8 @@ pub fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         let start = Start { frame: head.first, event: head.log.size() };
         starts.entry(Month(head.month)).or_insert(start);
     }
-    Ok(Opened { lock, ballast, journal, live, month, current, starts, applied, found })
+    let pruned = first.head.log.clone();
+    Ok(Opened { lock, ballast, journal, live, month, current, starts, applied, pruned, found })
 }
 
 /// Opens a month that is over. Its part of the journal does not change any more.
@@ -223,7 +232,8 @@ pub fn open_past(dir: &Path, month: Month) -> Result<Database, OpenError> {
         check(&part.name(), applied, &scan, until)?;
     }
     let mut found = Vec::new();
-    let (database, _) = bring_up(dir, part, probe, &scan, until, &mut found)?;
+    // Nothing that a month keeps is sealed.
+    let (database, _) = bring_up(dir, part, probe, &scan, until, &mut found, None)?;
     for recovery in found {
         tracing::warn!("ledger: {recovery}");
     }

@@ -41,19 +41,25 @@ impl AllowedSigners {
         Ok(Self(lines))
     }
 
+    /// The keys that may sign as `principal` in `namespace` at this time.
+    pub fn keys_of(&self, principal: &str, namespace: &str, now: Time) -> impl Iterator<Item = &PublicKey> {
+        self.0.iter().filter(move |line| line.allows(principal, namespace, now)).map(|line| &line.key)
+    }
+
     /// Whether `key` may sign as `principal` in `namespace` at this time.
     pub fn allow(&self, key: &PublicKey, principal: &str, namespace: &str, now: Time) -> bool {
-        self.0.iter().any(|line| {
-            line.key.key_data() == key.key_data()
-                && matches_list(&line.principals, principal)
-                && line.namespaces.as_ref().is_none_or(|list| matches_list(list, namespace))
-                && line.valid_after.is_none_or(|after| now >= after)
-                && line.valid_before.is_none_or(|before| now < before)
-        })
+        self.keys_of(principal, namespace, now).any(|allowed| allowed.key_data() == key.key_data())
     }
 }
 
 impl Line {
+    fn allows(&self, principal: &str, namespace: &str, now: Time) -> bool {
+        matches_list(&self.principals, principal)
+            && self.namespaces.as_ref().is_none_or(|list| matches_list(list, namespace))
+            && self.valid_after.is_none_or(|after| now >= after)
+            && self.valid_before.is_none_or(|before| now < before)
+    }
+
     /// `None` for a line that speaks of certificates.
     fn parse(line: &str) -> Result<Option<Self>, &'static str> {
         let (principals, rest) = word(line).ok_or("names nobody")?;

@@ -6,18 +6,23 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoint;
 use super::committer::{Committer, Core, Job};
 use super::database::DatabaseError;
+use super::journal::Written;
 use super::live::{self, ReceiptPlace, Refusal};
-use super::merkle::{self, Hash};
+use super::merkle::{self, Frontier, Hash};
 use super::month::{Month, MonthError, Months};
+use super::proof::InclusionProof;
 use super::receipt::{SignError, Signer};
 use super::record::{Batch, Committed, DropRecord, ReceiptRecord, Usage};
 use super::recovery::{self, OpenError, Recovery};
+use super::settler::Settler;
+use super::veil::{HiddenNames, Hiding, NamesKey, NamesKeyRecord};
 use crate::clock::{self, Time};
 use crate::names::{Digest, DropId, ReceiptId, UserName};
 use crate::sys::durable;
@@ -35,8 +40,16 @@ pub struct Ledger {
 pub struct Options {
     /// Kept aside so that a full disk can still be opened and cleaned.
     pub ballast_bytes: u64,
+    /// A checkpoint is kept with the first group after so long, and when nothing follows, so long after the last event.
+    pub checkpoint_every: Option<Duration>,
+    /// How long what is in the journal may be in a database and not on its disk.
+    pub settle_after: Duration,
+    /// How long a patient batch waits for another.
+    pub patience: Duration,
     /// Decides which month's database an event goes into.
     pub clock: fn() -> Time,
+    /// Hides names, and opens what is hidden in the journal. Without it names are in clear.
+    pub names: Option<Arc<Hiding>>,
     /// Room left on the file system of a path.
     pub free_bytes: fn(&Path) -> std::io::Result<u64>,
     /// Ends the committer at a step, as a crash would.
@@ -48,7 +61,11 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             ballast_bytes: 16 << 20,
+            checkpoint_every: Some(Duration::from_secs(1)),
+            settle_after: Duration::from_secs(1),
+            patience: Duration::from_millis(10),
             clock: clock::now,
+            names: None,
             free_bytes: durable::free_bytes,
             #[cfg(test)]
             stop_at: None,
@@ -76,8 +93,14 @@ pub enum LedgerError {
     Refused(#[from] Refusal),
     #[error("receipt {0} does not name the event of its upload in its batch, or not one of its own")]
     ReceiptWithoutEvent(ReceiptId),
+    #[error("the certificate of drop {0} does not name its event in its batch, or not one of its own")]
+    CertificateWithoutEvent(DropId),
+    #[error("a paper does not name an event of its batch, or one that has its own")]
+    PaperWithoutEvent,
     #[error(transparent)]
     Sign(#[from] SignError),
+    #[error("names could not be hidden: {0}")]
+    Hide(#[from] crate::seal::SealError),
     #[error(transparent)]
     Read(#[from] DatabaseError),
     #[error(transparent)]
@@ -103,25 +126,30 @@ impl Ledger {
         let core = Arc::new(Core {
             dir: dir.to_owned(),
             live: Arc::new(opened.live),
-            months: Months::new(dir.to_owned(), opened.starts, opened.month, current.clone()),
+            months: Months::new(dir.to_owned(), opened.starts, opened.pruned, opened.month, current.clone()),
             head: RwLock::new(head),
-            signer,
+            written: RwLock::new(opened.journal.written()),
+            signer: RwLock::new(Arc::new(signer)),
             ballast: opened.ballast,
             options,
             _lock: opened.lock,
         });
+        let failed = |source| OpenError::Io { path: dir.to_owned(), source };
         let committer = Committer {
+            settler: Settler::start(core.clone()).map_err(failed)?,
             core: core.clone(),
             journal: opened.journal,
             month: opened.month,
             current,
             applied: opened.applied,
+            signed: 0,
+            signed_at: None,
         };
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || committer.run(&queue))
-            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+            .map_err(failed)?;
         Ok((Self { core, jobs, committer: Arc::new(Mutex::new(Some(thread))) }, opened.found))
     }
 
@@ -155,8 +183,13 @@ impl Ledger {
     }
 
     /// The name in receipts, and the key they are signed with.
-    pub fn signer(&self) -> &Signer {
-        &self.core.signer
+    pub fn signer(&self) -> Arc<Signer> {
+        self.core.signer()
+    }
+
+    /// From here on receipts and checkpoints are signed by another key.
+    pub fn set_signer(&self, signer: Signer) {
+        *self.core.signer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signer);
     }
 
     /// Durable events and the root over them.
@@ -164,9 +197,20 @@ impl Ledger {
         *self.core.head.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The durable head, and up to where the journal is with it: all that a copy of the ledger needs.
+    pub fn written(&self) -> (Head, Written) {
+        let head = self.core.head.read().unwrap_or_else(PoisonError::into_inner);
+        (*head, self.core.written.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
     /// The durable head, signed.
     pub fn checkpoint(&self) -> Result<Checkpoint, LedgerError> {
-        Ok(Checkpoint::of(&self.core.signer, &self.head())?)
+        self.checkpoint_of(&self.head())
+    }
+
+    /// A head that this ledger had, signed.
+    pub fn checkpoint_of(&self, head: &Head) -> Result<Checkpoint, LedgerError> {
+        Ok(Checkpoint::of(&self.core.signer(), head)?)
     }
 
     pub fn drop_record(&self, drop: &DropId) -> Result<Option<DropRecord>, LedgerError> {
@@ -176,6 +220,23 @@ impl Ledger {
     /// The live or held drop whose entry in `user`'s view is at `path`.
     pub fn drop_at(&self, user: &UserName, path: &VirtualPath) -> Result<Option<DropRecord>, LedgerError> {
         self.record_at(live::PATHS, user, path)
+    }
+
+    /// Whether `user` has an entry in its view for a live or held drop of this kind.
+    pub fn has_entry(&self, user: &UserName, kind: impl Fn(&DropRecord) -> bool) -> Result<bool, LedgerError> {
+        let db = &self.core.live;
+        let all = live::below(user, &VirtualPath::root());
+        for pair in db.range(live::PATHS, &all) {
+            let (key, id) = pair?;
+            if !key.starts_with(&all) {
+                break;
+            }
+            let id = id.as_ref().try_into().map(DropId).map_err(|_| db.unreadable(live::PATHS))?;
+            if self.drop_record(&id)?.is_some_and(|record| kind(&record)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn record_at(&self, tree: usize, user: &UserName, path: &VirtualPath) -> Result<Option<DropRecord>, LedgerError> {
@@ -251,6 +312,31 @@ impl Ledger {
         Ok(self.core.months.events(from, limit)?)
     }
 
+    /// The number of an event before which there is none of `at` or later.
+    pub fn first_event_since(&self, at: Time) -> u64 {
+        self.core.months.first_event_since(at)
+    }
+
+    /// The log before the first event that is kept: of an unpruned one the empty log.
+    pub fn beginning(&self) -> Frontier {
+        self.core.months.pruned().clone()
+    }
+
+    /// Events from number `from` on with the leaf hashes that are kept beside them.
+    pub fn logged(&self, from: u64, limit: usize) -> Result<Vec<(u64, Hash, String)>, LedgerError> {
+        Ok(self.core.months.logged(from, limit)?)
+    }
+
+    /// Checkpoints that were kept, over more than `after` events, the smaller first.
+    pub fn checkpoints(&self, after: u64, limit: usize) -> Result<Vec<Checkpoint>, LedgerError> {
+        Ok(self.core.months.checkpoints(after, limit)?)
+    }
+
+    /// The newest checkpoint that was kept.
+    pub fn last_checkpoint(&self) -> Result<Option<Checkpoint>, LedgerError> {
+        Ok(self.core.months.last_checkpoint(self.head().size)?)
+    }
+
     /// That an event is in the log as it was when it had `size` events; `None` if it was not.
     pub fn inclusion(&self, event: u64, size: u64) -> Result<Option<Inclusion>, LedgerError> {
         if size > self.head().size {
@@ -260,6 +346,54 @@ impl Ledger {
         let Some(hashes) = merkle::inclusion(event, size, &mut |node| months.node(node))? else { return Ok(None) };
         let leaf = months.node(merkle::Node { level: 0, index: event })?;
         Ok(Some(Inclusion { event, size, leaf, hashes }))
+    }
+
+    /// The log as it was when it had `size` events, signed; `None` if it never had so many.
+    pub fn checkpoint_at(&self, size: u64) -> Result<Option<Checkpoint>, LedgerError> {
+        if size > self.head().size {
+            return Ok(None);
+        }
+        let root = merkle::root(size, &mut |node| self.core.months.node(node))?;
+        Ok(Some(Checkpoint::of(&self.core.signer(), &Head { size, root: Digest(root) })?))
+    }
+
+    /// That an event is in the log of `size` events, with the event and the checkpoint; `None` if it is not.
+    pub fn proof(&self, event: u64, size: u64) -> Result<Option<InclusionProof>, LedgerError> {
+        let (Some(inclusion), Some(checkpoint)) = (self.inclusion(event, size)?, self.checkpoint_at(size)?) else {
+            return Ok(None);
+        };
+        let Some((number, json)) = self.events(event, 1)?.pop().filter(|(number, _)| *number == event) else {
+            return Ok(None);
+        };
+        Ok(Some(InclusionProof {
+            event: number,
+            json: Some(json),
+            hashes: inclusion.hashes,
+            checkpoint: checkpoint.note,
+        }))
+    }
+
+    /// What is hidden of the events from number `from` on, in their order.
+    pub fn hidden_names(&self, from: u64, limit: usize) -> Result<Vec<HiddenNames>, LedgerError> {
+        Ok(self.core.months.hidden_names(from, limit)?)
+    }
+
+    /// A key of hidden names, as it is kept.
+    pub fn names_key(&self, id: &DropId) -> Result<Option<NamesKeyRecord>, LedgerError> {
+        Ok(self.core.live.get_record(live::NAMES_KEYS, &id.0)?)
+    }
+
+    /// From now on hidden names are sealed with this, whose record is committed.
+    pub fn seal_names_with(&self, key: NamesKey) {
+        if let Some(names) = &self.core.options.names {
+            names.seal_with(key);
+        }
+    }
+
+    /// The proof that goes with a receipt: of its event, in the log as it was when it was given.
+    pub fn receipt_proof(&self, receipt: &ReceiptRecord) -> Result<String, LedgerError> {
+        let proof = self.proof(receipt.event, receipt.log_size)?;
+        Ok(proof.map(|proof| proof.text()).ok_or(MonthError::NoSuchEvent(receipt.event))?)
     }
 
     /// That the log of `new` events begins with the log of `old`; `None` if there was no such log.

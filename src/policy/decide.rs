@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::clock::Time;
 use crate::names::{FileName, UserName};
 use crate::policy::grant::{Grant, Place, Target};
+use crate::policy::phi;
 use crate::policy::reason::Reason;
-use crate::policy::user::{Finalize, Folder, FolderKind, Policy, User};
+use crate::policy::user::{Act, Finalize, Folder, FolderKind, Policy, User};
 use crate::vpath::VirtualPath;
 
 /// Who asks, from where, when.
@@ -100,10 +101,47 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, operation: &Operation<'_>) -> 
         Operation::Remove { path } | Operation::RemoveFolder { path } => remove(user, path),
         Operation::SetTimes { path } => set_times(user, path),
     };
-    match decided {
+    match decided.and_then(|grant| not_denied(grant, operation)) {
         Ok(granted) => Verdict::Permit(granted),
         Err(reason) => Verdict::Refuse(reason),
     }
+}
+
+/// What the kind of a folder permits and its `deny` takes away again. It never gives.
+fn not_denied(grant: Grant, operation: &Operation<'_>) -> Result<Grant, Reason> {
+    let act = match operation {
+        Operation::Upload { .. } | Operation::Deliver { .. } => Act::Put,
+        // What has a temp name is being sent: its renames are part of that.
+        Operation::Rename { .. } if grant.temporary => Act::Put,
+        Operation::Rename { .. } => Act::Rename,
+        Operation::Read { .. } => Act::Get,
+        Operation::List { .. } => Act::List,
+        Operation::Remove { .. } | Operation::RemoveFolder { .. } => Act::Remove,
+        Operation::MakeFolder { .. } => Act::MakeFolder,
+        Operation::Stat { .. }
+        | Operation::SetTimes { .. }
+        | Operation::ReadReceipt { .. }
+        | Operation::Describe { .. } => return Ok(grant),
+    };
+    match grant.folder() {
+        Some(folder) if folder.deny.contains(&act) => Err(Reason::Denied(act)),
+        _ => Ok(grant),
+    }
+}
+
+/// What may be written down of `path` when it is refused: all of it, or in a folder with `refuse_phi` the part before the
+/// first name that looks like patient data.
+pub fn tellable(policy: &Policy, user: &UserName, path: &VirtualPath) -> VirtualPath {
+    let folder = policy.user(user).and_then(|user| user.folders.iter().find(|f| path.below(&f.path).is_some()));
+    let Some(folder) = folder else { return path.clone() };
+    let mut shown = path.clone();
+    // The folder's own path is the admin's.
+    while shown.below(&folder.path).is_some_and(|below| phi::found(&folder.refuse_phi, &below).is_some())
+        && let Some(parent) = shown.parent()
+    {
+        shown = parent;
+    }
+    shown
 }
 
 fn upload(user: &Arc<User>, path: &VirtualPath, bytes_come: bool) -> Result<Grant, Reason> {
@@ -114,6 +152,7 @@ fn upload(user: &Arc<User>, path: &VirtualPath, bytes_come: bool) -> Result<Gran
         Place::Inbox { .. } => Err(Reason::InboxReadOnly),
         Place::Folder { folder, below } => {
             let name = below.name().ok_or(Reason::IsFolder)?;
+            looks_harmless(folder, below)?;
             let temporary = name_is_taken(folder, &name)?;
             if bytes_come && !temporary && folder.finalize == Finalize::Rename {
                 return Err(Reason::RenameOnly);
@@ -130,7 +169,8 @@ fn upload(user: &Arc<User>, path: &VirtualPath, bytes_come: bool) -> Result<Gran
 fn make_folder(user: &Arc<User>, path: &VirtualPath) -> Result<Grant, Reason> {
     let place = place_to_make(user, path)?;
     match &place {
-        Place::Folder { below, .. } if !below.is_root() => {
+        Place::Folder { folder, below } if !below.is_root() => {
+            looks_harmless(folder, below)?;
             Ok(Grant::new(user, "folders may be made inside a folder", place))
         }
         Place::Root | Place::Folder { .. } => Err(Reason::FolderThere),
@@ -229,6 +269,7 @@ fn rename(user: &Arc<User>, from: &VirtualPath, to: &VirtualPath, folder: bool) 
     if home.path != there.path {
         return Err(Reason::OtherFolder);
     }
+    looks_harmless(home, new)?;
     let (was_temporary, is_temporary) = if folder {
         if old != new && new.below(old).is_some() {
             return Err(Reason::IntoItself);
@@ -244,6 +285,12 @@ fn rename(user: &Arc<User>, from: &VirtualPath, to: &VirtualPath, folder: bool) 
         "names may be changed inside a folder"
     };
     Ok(Grant { temporary: was_temporary, target, ..Grant::new(user, rule, source) })
+}
+
+/// No name on the way, the folder's own aside, looks like what `refuse_phi` names. Temp names neither: they are on the disk,
+/// and in the log.
+fn looks_harmless(folder: &Folder, below: &VirtualPath) -> Result<(), Reason> {
+    phi::found(&folder.refuse_phi, below).map_or(Ok(()), |kind| Err(Reason::LooksLike(kind)))
 }
 
 /// Whether a file may have this name there, and if so whether the name is temporary. A temp name is never delivered,

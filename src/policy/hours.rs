@@ -36,7 +36,8 @@ pub enum WindowError {
 }
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-const DAY_END: u16 = 24 * 60;
+/// In minutes.
+pub(super) const DAY_END: u16 = 24 * 60;
 
 impl WindowError {
     pub fn hint(self) -> &'static str {
@@ -74,9 +75,7 @@ impl Window {
         let Ok(stamp) = jiff::Timestamp::from_second(seconds) else { return false };
         let local = stamp.to_zoned(self.zone.clone());
         let minute = u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
-        let on = |day: Weekday| {
-            self.days.get(usize::from(day.to_monday_zero_offset().unsigned_abs())).copied().unwrap_or(false)
-        };
+        let on = |day: Weekday| is_on(&self.days, day);
         let today = local.weekday();
         if self.from < self.to {
             on(today) && (self.from..self.to).contains(&minute)
@@ -86,8 +85,12 @@ impl Window {
     }
 }
 
+pub(super) fn is_on(days: &[bool; 7], day: Weekday) -> bool {
+    days.get(usize::from(day.to_monday_zero_offset().unsigned_abs())).copied().unwrap_or(false)
+}
+
 /// `Mon-Fri`, `Sat`, `Mon,Wed`, `Fri-Mon`; letters of either case.
-fn parse_days(text: &str) -> Option<[bool; 7]> {
+pub(super) fn parse_days(text: &str) -> Option<[bool; 7]> {
     let day = |name: &str| DAYS.iter().position(|day| day.eq_ignore_ascii_case(name));
     let mut days = [false; 7];
     for part in text.split(',') {
@@ -101,7 +104,7 @@ fn parse_days(text: &str) -> Option<[bool; 7]> {
 }
 
 /// `18:00`; `24:00` is the end of the day.
-fn minute(text: &str) -> Option<u16> {
+pub(super) fn minute(text: &str) -> Option<u16> {
     let (hour, minute) = text.split_once(':')?;
     let digits =
         |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<u16>().ok())?;

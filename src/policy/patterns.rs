@@ -11,6 +11,7 @@ use crate::names::FileName;
 #[derive(Clone)]
 pub struct Patterns {
     texts: Vec<String>,
+    any_case: bool,
     set: GlobSet,
 }
 
@@ -36,12 +37,12 @@ impl Patterns {
             set.add(Self::compile(text.as_ref(), any_case).map_err(|error| (index, error))?);
         }
         let set = set.build().map_err(|error| (0, PatternError::Syntax(error.kind().to_string())))?;
-        Ok(Self { texts: texts.iter().map(|text| text.as_ref().to_owned()).collect(), set })
+        Ok(Self { texts: texts.iter().map(|text| text.as_ref().to_owned()).collect(), any_case, set })
     }
 
     /// Matches nothing.
     pub fn none() -> Self {
-        Self { texts: Vec::new(), set: GlobSet::empty() }
+        Self { texts: Vec::new(), any_case: false, set: GlobSet::empty() }
     }
 
     /// [`TEMP_NAMES`].
@@ -74,6 +75,11 @@ impl Patterns {
     pub fn first(&self, name: &FileName) -> Option<&str> {
         let hit = self.set.matches(name.as_os_str()).into_iter().min()?;
         self.texts.get(hit).map(String::as_str)
+    }
+
+    /// Whether `A.DCM` is taken for `a.dcm`.
+    pub fn any_case(&self) -> bool {
+        self.any_case
     }
 
     pub fn texts(&self) -> &[String] {

@@ -1,7 +1,8 @@
 //! Why an operation is refused: one fixed sentence for the client, which names nothing the client did not send, and
 //! a line for the log. What a user may not know to exist is refused exactly as what does not exist. No I/O here.
 
-use crate::policy::user::Barred;
+use crate::policy::phi::Phi;
+use crate::policy::user::{Act, Barred};
 
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +32,10 @@ pub enum Reason {
     NotAccepted,
     #[error("the file name matches `refuse` pattern `{0}`")]
     Refused(String),
+    #[error("a name looks like patient data (`refuse_phi`: {0}); it is not written down")]
+    LooksLike(Phi),
+    #[error("the folder's `deny` has \"{0}\"")]
+    Denied(Act),
     #[error("a final name, and `finalize = \"rename\"`")]
     RenameOnly,
     #[error("a rename out of its folder")]
@@ -72,6 +77,8 @@ impl Reason {
             Self::FolderThere => "this folder is already there",
             Self::IsFolder => "this is a folder",
             Self::NotAccepted | Self::Refused(_) => "files of this name are not taken here",
+            Self::LooksLike(_) => "names that look like patient data are not taken here",
+            Self::Denied(_) => "this folder does not permit that",
             Self::RenameOnly => "send this under a temporary name, such as NAME.part, and rename it",
             Self::OtherFolder => "a file stays in its folder: send it again to the other one",
             Self::IntoItself => "a folder cannot be moved into itself",
@@ -104,6 +111,8 @@ impl Reason {
             | Self::TopFixed
             | Self::FolderFixed
             | Self::NotAccepted
+            | Self::LooksLike(_)
+            | Self::Denied(_)
             | Self::RenameOnly
             | Self::Refused(_) => Status::PermissionDenied,
         }

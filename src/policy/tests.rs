@@ -36,11 +36,17 @@ fn folder(place: &str, kind: FolderKind) -> Folder {
         to: Vec::new(),
         expire: Some(Duration::from_secs(3600)),
         accept: Patterns::none(),
+        pickups: None,
         refuse: Patterns::none(),
+        refuse_phi: Vec::new(),
+        deny: Vec::new(),
         max_size: None,
         resume_window: Duration::from_secs(3600),
         finalize: Finalize::Close,
         overwrite: Overwrite::Version,
+        sender_delete: SenderDelete::Keep,
+        escrow: None,
+        end_to_end: false,
         mtime: Mtime::Client,
         digests: Default::default(),
         temp_names: Patterns::temp_names(),
@@ -53,12 +59,16 @@ fn account(text: &str) -> User {
         blob: KEY.to_vec(),
         fingerprint: "SHA256:x".into(),
         comment: "".into(),
+        expires: None,
     };
     User {
         name: name(text),
         login: Login {
             keys: vec![key],
+            authorities: Vec::new(),
+            principals: Vec::new(),
             password: None,
+            totp: None,
             require: vec![vec![Method::PublicKey]],
             from: vec!["203.0.113.0/24".parse().unwrap()],
             hours: Vec::new(),
@@ -68,6 +78,7 @@ fn account(text: &str) -> User {
         limits: Limits::default(),
         folders: Vec::new(),
         inbox: None,
+        due: Vec::new(),
     }
 }
 
@@ -320,10 +331,18 @@ fn an_account_that_ended_may_nothing_and_hears_one_sentence() {
     assert_eq!(said.len(), 1, "{said:?}");
 }
 
+/// Without a code there is nothing to be remembered.
+fn decided(checked: Checked) -> LoginVerdict {
+    match checked {
+        Checked::Decided(verdict) => verdict,
+        Checked::Code { .. } => panic!("no code was given"),
+    }
+}
+
 fn attempt<'a>(user: &'a str, from: IpAddr, passed: &'a [Method], credential: Credential<'_>) -> LoginVerdict {
     let facts = LoginFacts { user, address: from, now: NOW, passed };
     match login(policy(), &facts, credential) {
-        LoginVerdict::CheckPassword(check) => check.verify("a guess"),
+        LoginVerdict::CheckSecret(check) => decided(check.verify(Given::Password("a guess"), None, NOW)),
         verdict => verdict,
     }
 }
@@ -353,15 +372,14 @@ fn every_refused_login_looks_the_same_and_the_log_knows_why() {
         }
         // One who exists and is wrong in the credential only.
         let wrong = match credential {
-            Credential::Nothing => Credential::Nothing,
             Credential::Offer(_) => Credential::Offer(b"another key"),
             Credential::Key(_) => Credential::Key(b"another key"),
-            Credential::Password => Credential::Password,
+            other => other,
         };
         let LoginVerdict::Refuse { methods, .. } = attempt("acme", address(), &[], wrong) else { panic!() };
         outward.push(methods);
         outward.dedup();
-        assert_eq!(outward, [vec![Method::PublicKey, Method::Password]]);
+        assert_eq!(outward, [vec![Choice::PublicKey, Choice::Password]]);
     }
 }
 
@@ -370,8 +388,9 @@ fn a_password_is_work_for_every_name() {
     for user in ["never-was", "acme", "off", "both", ""] {
         let facts = LoginFacts { user, address: address(), now: NOW, passed: &[] };
         let verdict = login(policy(), &facts, Credential::Password);
-        let LoginVerdict::CheckPassword(check) = verdict else { panic!("{user}: {verdict:?}") };
-        assert!(matches!(check.verify("a guess"), LoginVerdict::Refuse { .. }));
+        let LoginVerdict::CheckSecret(check) = verdict else { panic!("{user}: {verdict:?}") };
+        let checked = decided(check.verify(Given::Password("a guess"), None, NOW));
+        assert!(matches!(checked, LoginVerdict::Refuse { .. }));
     }
 }
 
@@ -379,10 +398,29 @@ fn a_password_is_work_for_every_name() {
 fn a_key_admits_and_names_itself() {
     assert!(matches!(attempt("acme", address(), &[], Credential::Offer(KEY)), LoginVerdict::Acceptable));
     let LoginVerdict::Admit(admitted) = attempt("acme", address(), &[], Credential::Key(KEY)) else { panic!() };
-    assert_eq!((admitted.user().name.as_str(), admitted.key()), ("acme", Some("SHA256:x")));
+    let key = admitted.holding().map(|holding| holding.fingerprint.as_str());
+    assert_eq!((admitted.user().name.as_str(), key), ("acme", Some("SHA256:x")));
     // A dual-stack socket reports IPv4 like this.
     let mapped: IpAddr = "::ffff:203.0.113.9".parse().unwrap();
     assert!(matches!(attempt("acme", mapped, &[], Credential::Key(KEY)), LoginVerdict::Admit(_)));
+}
+
+#[test]
+fn a_key_that_has_ended_is_refused_like_one_that_never_was() {
+    let mut user = account("acme");
+    user.login.keys[0].expires = Some(NOW);
+    let policy = Policy::new(Digest([0; 32]), [user]);
+    let at = |now: Time| {
+        let facts = LoginFacts { user: "acme", address: address(), now, passed: &[] };
+        login(&policy, &facts, Credential::Key(KEY))
+    };
+    assert!(matches!(at(Time(NOW.0 - 1)), LoginVerdict::Admit(_)));
+    let LoginVerdict::Refuse { reason: LoginRefusal::KeyExpired, methods } = at(NOW) else { panic!() };
+    assert_eq!(methods, policy.choices());
+    let user = policy.user(&name("acme")).unwrap();
+    let holding = Holding::plain(&user.login.keys[0]);
+    assert_eq!(policy.why_not_held(user, &holding, Time(NOW.0 - 1)), None);
+    assert_eq!(policy.why_not_held(user, &holding, NOW), Some("the key has expired"));
 }
 
 #[test]
@@ -394,18 +432,18 @@ fn two_methods_are_passed_in_their_order() {
     let policy = Policy::new(Digest([0; 32]), [both]);
     let facts = |passed| LoginFacts { user: "both", address: address(), now: NOW, passed };
     let password = |passed, text| match login(&policy, &facts(passed), Credential::Password) {
-        LoginVerdict::CheckPassword(check) => check.verify(text),
+        LoginVerdict::CheckSecret(check) => decided(check.verify(Given::Password(text), None, NOW)),
         other => other,
     };
 
     // The right password first is refused like a wrong one.
     let early = password(&[], "right");
     let LoginVerdict::Refuse { reason: LoginRefusal::Method, methods } = early else { panic!("{early:?}") };
-    assert_eq!(methods, policy.methods());
+    assert_eq!(methods, policy.choices());
 
     let first = login(&policy, &facts(&[]), Credential::Key(KEY));
-    let LoginVerdict::Partial { passed: Method::PublicKey, methods } = first else { panic!("{first:?}") };
-    assert_eq!(methods, [Method::Password]);
+    let LoginVerdict::Partial { passed, methods, .. } = first else { panic!("{first:?}") };
+    assert_eq!((passed, methods), (vec![Method::PublicKey], vec![Choice::Password]));
     let passed = [Method::PublicKey];
     let wrong = password(&passed, "wrong");
     assert!(matches!(wrong, LoginVerdict::Refuse { reason: LoginRefusal::WrongPassword, .. }), "{wrong:?}");
@@ -486,7 +524,7 @@ proptest! {
         prop_assume!(policy().users().all(|known| known.name.as_str() != user));
         let verdict = attempt(&user, address(), &[], Credential::Key(&key));
         let LoginVerdict::Refuse { reason: LoginRefusal::UnknownUser, methods } = verdict else { return Err(TestCaseError::fail("admitted")) };
-        prop_assert_eq!(methods, policy().methods());
+        prop_assert_eq!(methods, policy().choices());
     }
 }
 

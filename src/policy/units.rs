@@ -128,6 +128,21 @@ pub fn show_span(span: Duration) -> String {
     }
 }
 
+/// When a drop expires, as it is written in a policy.
+pub fn show_expiry(after: Option<Duration>, pickups: Option<u32>) -> String {
+    match (after, pickups.map(show_pickups)) {
+        (None, None) => "never".to_owned(),
+        (Some(span), None) => show_span(span),
+        (None, Some(pickups)) => format!("after {pickups}"),
+        (Some(span), Some(pickups)) => format!("{} or after {pickups}", show_span(span)),
+    }
+}
+
+/// `1 pickup`, `2 pickups`.
+pub fn show_pickups(count: u32) -> String {
+    format!("{count} pickup{}", if count == 1 { "" } else { "s" })
+}
+
 fn seconds_in(number: u64, unit: &str) -> Result<u64, UnitError> {
     if let Some((_, seconds)) = SPANS.iter().find(|(names, _)| names.contains(&unit)) {
         return Ok(*seconds);

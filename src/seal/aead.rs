@@ -1,12 +1,13 @@
 //! AES-256-GCM behind one small trait, twice: `Ring` carries the records because it is three times faster here and is
-//! linked already for SSH; `Reference` (aes-gcm) seals everything small. A test holds the two to the same bytes.
+//! linked already for SSH; `Reference` (aes-gcm) seals everything small. A test holds the two to the same bytes. A build
+//! with `fips` has AWS-LC's validated module in the place of both (`module.rs`).
 //!
 //! Keys expanded inside `Ring` are not wiped when dropped, for ring offers no way to; they live in a process that
 //! cannot be dumped. `Reference` wipes its own.
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::SealError;
@@ -15,14 +16,36 @@ use super::keys::{Entropy, Kernel, expand};
 pub const NONCE_LEN: usize = 12;
 pub const TAG_LEN: usize = 16;
 
-/// AES-256-GCM under one key, with the nonce given by the caller, in place.
+/// AES-256-GCM under one key, in place.
 pub trait Aead: Sized + Send {
     fn new(key: &[u8; 32]) -> Result<Self, SealError>;
-    /// Encrypts `data` and returns the tag.
-    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError>;
-    /// Decrypts `data` if `tag` fits; otherwise what is left in `data` means nothing.
-    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), SealError>;
+    /// Encrypts `data` under a fresh random nonce, and returns nonce and tag. The nonce is drawn here and not by the
+    /// caller, since a FIPS module may seal only under nonces of its own drawing.
+    fn seal(&self, entropy: &mut dyn Entropy, aad: &[u8], data: &mut [u8]) -> Result<Sealed, SealError>;
+    /// Decrypts `sealed`, ciphertext and tag, in place if the tag fits, and returns the plaintext; otherwise what is left
+    /// there means nothing.
+    fn open<'a>(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], SealError>;
 }
+
+/// Nonce and tag of one call.
+pub type Sealed = ([u8; NONCE_LEN], [u8; TAG_LEN]);
+
+/// A cipher that takes a nonce from its caller: what test vectors and comparisons need, and nothing else does.
+pub trait GivenNonce: Aead {
+    fn seal_under(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError>;
+}
+
+/// What carries the records.
+#[cfg(not(feature = "fips"))]
+pub type Bulk = Ring;
+#[cfg(feature = "fips")]
+pub type Bulk = super::module::Module;
+
+/// What seals everything small.
+#[cfg(not(feature = "fips"))]
+type Small = Reference;
+#[cfg(feature = "fips")]
+type Small = super::module::Module;
 
 /// ring: assembly that interleaves AES and GHASH.
 pub struct Ring(LessSafeKey);
@@ -36,7 +59,18 @@ impl Aead for Ring {
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
+    fn seal(&self, entropy: &mut dyn Entropy, aad: &[u8], data: &mut [u8]) -> Result<Sealed, SealError> {
+        seal_drawn(self, entropy, aad, data)
+    }
+
+    fn open<'a>(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], SealError> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        self.0.open_in_place(nonce, Aad::from(aad), sealed).map_err(|_| SealError::Damaged)
+    }
+}
+
+impl GivenNonce for Ring {
+    fn seal_under(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
         let tag = self
             .0
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), data)
@@ -45,14 +79,6 @@ impl Aead for Ring {
         out.copy_from_slice(tag.as_ref());
         Ok(out)
     }
-
-    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), SealError> {
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        self.0
-            .open_in_place_separate_tag(nonce, Aad::from(aad), Tag::from(*tag), data, 0..)
-            .map(|_| ())
-            .map_err(|_| SealError::Damaged)
-    }
 }
 
 impl Aead for Reference {
@@ -60,17 +86,37 @@ impl Aead for Reference {
         Ok(Self(Aes256Gcm::new(key.into())))
     }
 
-    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
+    fn seal(&self, entropy: &mut dyn Entropy, aad: &[u8], data: &mut [u8]) -> Result<Sealed, SealError> {
+        seal_drawn(self, entropy, aad, data)
+    }
+
+    fn open<'a>(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], SealError> {
+        let (data, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::Damaged)?;
+        let opened = self.0.decrypt_inout_detached(nonce.into(), aad, (&mut *data).into(), (&*tag).into());
+        opened.map(|()| data).map_err(|_| SealError::Damaged)
+    }
+}
+
+impl GivenNonce for Reference {
+    fn seal_under(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
         let tag = self
             .0
             .encrypt_inout_detached(nonce.into(), aad, data.into())
             .map_err(|_| SealError::Limit("a plaintext"))?;
         Ok(tag.into())
     }
+}
 
-    fn open(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), SealError> {
-        self.0.decrypt_inout_detached(nonce.into(), aad, data.into(), tag.into()).map_err(|_| SealError::Damaged)
-    }
+fn seal_drawn<A: GivenNonce>(
+    aead: &A,
+    entropy: &mut dyn Entropy,
+    aad: &[u8],
+    data: &mut [u8],
+) -> Result<Sealed, SealError> {
+    let mut nonce = [0; NONCE_LEN];
+    entropy.fill(&mut nonce)?;
+    let tag = aead.seal_under(&nonce, aad, data)?;
+    Ok((nonce, tag))
 }
 
 /// Seals a small secret under a long-lived key: `nonce ‖ ciphertext ‖ tag`, under a key of its own for every `label` and
@@ -101,21 +147,27 @@ pub(super) fn enseal(
     aad: &[u8],
     plain: &[u8],
 ) -> Result<Vec<u8>, SealError> {
-    let mut nonce = [0; NONCE_LEN];
-    entropy.fill(&mut nonce)?;
     // Reserved whole, so that no grown-out-of buffer with plaintext in it is left behind.
     let mut out = Vec::with_capacity(NONCE_LEN + plain.len() + TAG_LEN);
-    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&[0; NONCE_LEN]);
     out.extend_from_slice(plain);
-    let tag = Reference::new(key)?.seal(&nonce, aad, &mut out[NONCE_LEN..])?;
-    out.extend_from_slice(&tag);
-    Ok(out)
+    match Small::new(key).and_then(|aead| aead.seal(entropy, aad, &mut out[NONCE_LEN..])) {
+        Ok((nonce, tag)) => {
+            out[..NONCE_LEN].copy_from_slice(&nonce);
+            out.extend_from_slice(&tag);
+            Ok(out)
+        }
+        Err(error) => {
+            zeroize::Zeroize::zeroize(&mut out);
+            Err(error)
+        }
+    }
 }
 
 pub(super) fn unseal(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let (nonce, rest) = sealed.split_first_chunk().ok_or(SealError::Damaged)?;
-    let (ciphertext, tag) = rest.split_last_chunk().ok_or(SealError::Damaged)?;
-    let mut plain = Zeroizing::new(ciphertext.to_vec());
-    Reference::new(key)?.open(nonce, aad, &mut plain, tag)?;
+    let (nonce, sealed) = sealed.split_first_chunk().ok_or(SealError::Damaged)?;
+    let mut plain = Zeroizing::new(sealed.to_vec());
+    let length = Small::new(key)?.open(nonce, aad, &mut plain)?.len();
+    plain.truncate(length);
     Ok(plain)
 }

@@ -1,13 +1,20 @@
 //! SHA-256 of the plaintext that can be put down and taken up again: its midstate goes into the journal, so that a
-//! resumed upload need not be read back. Where a saved midstate cannot be used, [`rehash`] makes it anew.
+//! resumed upload need not be read back. Where a saved midstate cannot be used, [`rehash`] makes it anew: also always in a
+//! build with `fips`, whose module gives no state away.
 
+use sha2::Digest;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
-use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::reader::{ReadAt, ReadError};
-use super::{CHUNK, FileKey, Head, RECORD_LEN, Records, SealError, record_offset};
+use super::{CHUNK, FileKey, Head, RECORD_LEN, Records, SIZE_MAX, SealError, record_offset};
 use crate::sums::{Keeps, Sums};
+
+#[cfg(not(feature = "fips"))]
+use sha2::Sha256;
+
+#[cfg(feature = "fips")]
+use super::module::Sha256;
 
 /// The form that [`Midstate::save`] writes: the states as sha2, md-5 and sha1 0.11 serialise them. A test pins the bytes,
 /// so an update of those crates that changes them must change this number too, and old journals fall back to [`rehash`].
@@ -62,29 +69,61 @@ impl Midstate {
     pub fn finish(self) -> ([u8; 32], Sums) {
         let sums =
             Sums { md5: self.md5.map(|md5| md5.finalize().into()), sha1: self.sha1.map(|sha1| sha1.finalize().into()) };
-        (self.hasher.finalize().into(), sums)
+        (finalized(self.hasher), sums)
     }
 
     /// For the journal.
     pub fn save(&self) -> Saved {
         Saved {
-            sha256: save(&self.hasher),
+            sha256: save_sha256(&self.hasher),
             md5: self.md5.as_ref().map(save).unwrap_or_default(),
             sha1: self.sha1.as_ref().map(save).unwrap_or_default(),
             hashed: self.hashed,
         }
     }
 
-    /// From [`Midstate::save`]; `None` if it is of another form or lacks what shall be kept, and then the caller must
-    /// [`rehash`].
+    /// From [`Midstate::save`]; `None` if it is of another form, counts other bytes than [`Saved::hashed`] or lacks what
+    /// shall be kept, and then the caller must [`rehash`].
     pub fn load(saved: &Saved, keeps: Keeps) -> Option<Self> {
+        let hashed = saved.hashed;
         Some(Self {
-            hasher: load(&saved.sha256)?,
-            md5: if keeps.md5 { Some(load(&saved.md5)?) } else { None },
-            sha1: if keeps.sha1 { Some(load(&saved.sha1)?) } else { None },
-            hashed: saved.hashed,
+            hasher: load_sha256(&saved.sha256, hashed)?,
+            md5: if keeps.md5 { Some(load(&saved.md5, hashed)?) } else { None },
+            sha1: if keeps.sha1 { Some(load(&saved.sha1, hashed)?) } else { None },
+            hashed,
         })
     }
+}
+
+#[cfg(not(feature = "fips"))]
+fn finalized(hasher: Sha256) -> [u8; 32] {
+    hasher.finalize().into()
+}
+
+#[cfg(not(feature = "fips"))]
+fn save_sha256(hasher: &Sha256) -> Vec<u8> {
+    save(hasher)
+}
+
+#[cfg(not(feature = "fips"))]
+fn load_sha256(saved: &[u8], hashed: u64) -> Option<Sha256> {
+    load(saved, hashed)
+}
+
+#[cfg(feature = "fips")]
+fn finalized(hasher: Sha256) -> [u8; 32] {
+    hasher.finish()
+}
+
+/// There is none to save: [`Saved`] says what that means.
+#[cfg(feature = "fips")]
+fn save_sha256(_: &Sha256) -> Vec<u8> {
+    Vec::new()
+}
+
+#[cfg(feature = "fips")]
+fn load_sha256(_: &[u8], _: u64) -> Option<Sha256> {
+    None
 }
 
 fn save<H: SerializableState>(hasher: &H) -> Vec<u8> {
@@ -95,10 +134,19 @@ fn save<H: SerializableState>(hasher: &H) -> Vec<u8> {
     out
 }
 
-fn load<H: SerializableState>(saved: &[u8]) -> Option<H> {
+fn load<H: SerializableState>(saved: &[u8], hashed: u64) -> Option<H> {
     let (&FORM, state) = saved.split_first()? else { return None };
+    if hashed > SIZE_MAX || counted(state)? != hashed {
+        return None;
+    }
     let state: &SerializedState<H> = state.try_into().ok()?;
     H::deserialize(state).ok()
+}
+
+/// Bytes under a state of [`FORM`] 1, of whichever hash: it ends with `blocks u64 ‖ rest u8 ‖ 63 bytes`, little-endian.
+fn counted(state: &[u8]) -> Option<u64> {
+    let (_, &[a, b, c, d, e, f, g, h, rest, ..]) = state.split_last_chunk::<72>()?;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h]).checked_mul(64)?.checked_add(rest.into())
 }
 
 /// Reads `records` full records of an unfinished file back, opens each, and hashes them and `tail` in order.

@@ -2,26 +2,25 @@
 //! the body, to add a recipient or to put on and take off the shred wrap: the same stanzas, sealed whole once more
 //! under the key of an expiry bucket, so that destroying that key destroys every copy.
 
+use zeroize::Zeroizing;
+
 use super::aead::{NONCE_LEN, TAG_LEN, enseal, unseal};
-use super::keys::{Entropy, Kernel, expand};
+use super::keys::{Entropy, Kernel};
+use super::stanza::{
+    HPKE, PREFIX_LEN as STANZA_PREFIX_LEN, SHRED, SSH, STANZAS_MAX, Stanza, StanzaId, StanzaKind, hpke_info,
+    parse_stanzas, stanza_aad, stanza_bytes,
+};
 use super::wrap::WRAPPED_LEN;
-use super::{ENVELOPE_LEN, FileKey, Head, Identity, Kem, Recipient, SealError, ShredKey};
+use super::{ENVELOPE_LEN, FileKey, Head, Identity, Passphrase, Recipient, SealError, ShredKey, SshIdentity};
 
 /// Length and revision before the stanzas.
 const PREFIX_LEN: usize = 8;
-/// Type, key id and length before a stanza's body.
-const STANZA_PREFIX_LEN: usize = 14;
 /// What the shred wrap adds to the stanzas it encloses. Always kept free, so that it can always be put on.
 const SHRED_OVERHEAD: usize = STANZA_PREFIX_LEN + NONCE_LEN + TAG_LEN;
-const STANZAS_LEN_MAX: usize = ENVELOPE_LEN - PREFIX_LEN - SHRED_OVERHEAD;
-const STANZAS_MAX: usize = 64;
+/// Bytes of stanzas that an envelope has room for beside the shred wrap.
+pub const STANZAS_LEN_MAX: usize = ENVELOPE_LEN - PREFIX_LEN - SHRED_OVERHEAD;
 /// As many P-256 stanzas of 133 bytes as fit.
 pub const RECIPIENTS_MAX: usize = STANZAS_LEN_MAX / (STANZA_PREFIX_LEN + 6 + 65 + WRAPPED_LEN);
-
-const HPKE: u16 = 1;
-const SHRED: u16 = 0xff;
-const KDF_HKDF_SHA256: u16 = 1;
-const AEAD_AES_256_GCM: u16 = 2;
 
 /// A file's stanzas. Nothing in it is secret without an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,25 +30,22 @@ pub struct Envelope {
     stanzas: Vec<Stanza>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stanza {
-    kind: u16,
-    /// Which recipient, or which bucket.
-    key_id: [u8; 8],
-    body: Vec<u8>,
-}
-
-/// The parts of an HPKE stanza's body.
-struct Hpke<'a> {
-    kem: Kem,
-    encapsulated: &'a [u8],
-    wrapped: &'a [u8; WRAPPED_LEN],
-}
-
 impl Envelope {
     /// A new envelope with a stanza for each recipient.
     pub fn wrap(head: &Head, key: &FileKey, recipients: &[Recipient]) -> Result<Self, SealError> {
         Self::wrap_with(&mut Kernel, head, key, recipients)
+    }
+
+    /// The same with a stanza for a passphrase last. There may be no recipient beside it.
+    pub fn wrap_and_lock(
+        head: &Head,
+        key: &FileKey,
+        recipients: &[Recipient],
+        passphrase: &Passphrase,
+    ) -> Result<Self, SealError> {
+        let mut stanzas = stanzas_for(&mut Kernel, head, key, recipients)?;
+        stanzas.push(passphrase.lock(&mut Kernel, head, key)?);
+        Self::holding(stanzas)
     }
 
     pub(super) fn wrap_with(
@@ -58,19 +54,43 @@ impl Envelope {
         key: &FileKey,
         recipients: &[Recipient],
     ) -> Result<Self, SealError> {
-        if !(1..=RECIPIENTS_MAX).contains(&recipients.len()) {
+        Self::holding(stanzas_for(entropy, head, key, recipients)?)
+    }
+
+    /// New, with room left for the shred wrap.
+    pub(super) fn holding(stanzas: Vec<Stanza>) -> Result<Self, SealError> {
+        let length: usize = stanzas.iter().map(Stanza::len).sum();
+        if stanzas.is_empty() || stanzas.len() > STANZAS_MAX || length > STANZAS_LEN_MAX {
             return Err(SealError::Recipients);
         }
-        let mut stanzas = Vec::with_capacity(recipients.len());
-        for recipient in recipients {
-            let key_id = recipient.key_id();
-            let (encapsulated, wrapped) =
-                recipient.wrap(entropy, &info(head), &stanza_aad(head, HPKE, &key_id), key.expose())?;
-            let ids = [recipient.kem() as u16, KDF_HKDF_SHA256, AEAD_AES_256_GCM].map(u16::to_be_bytes);
-            let body = [&ids.concat(), &encapsulated, &wrapped[..]].concat();
-            stanzas.push(Stanza { kind: HPKE, key_id, body });
-        }
         Ok(Self { revision: 0, stanzas })
+    }
+
+    /// The same file key for others: the stanzas known by `without` go, those of `with` are added, and what was
+    /// there for anybody else stays as it is. One revision on.
+    pub fn rewrap(
+        &self,
+        head: &Head,
+        key: &FileKey,
+        without: &[StanzaId],
+        with: &[Recipient],
+    ) -> Result<Self, SealError> {
+        if self.bucket().is_some() {
+            return Err(SealError::ShredWrapped);
+        }
+        head.check(key)?;
+        let mut stanzas = self.stanzas.clone();
+        stanzas.retain(|stanza| !without.contains(&stanza.id()));
+        let missing =
+            with.iter().filter(|recipient| !stanzas.iter().any(|stanza| stanza.id() == recipient.stanza_id()));
+        let missing: Vec<Recipient> = missing.cloned().collect();
+        if !missing.is_empty() {
+            stanzas.extend(Self::wrap(head, key, &missing)?.stanzas);
+        }
+        if stanzas.is_empty() || stanzas.len() > STANZAS_MAX || stanza_bytes(&stanzas).len() > STANZAS_LEN_MAX {
+            return Err(SealError::Recipients);
+        }
+        Ok(Self { revision: self.revision.wrapping_add(1), stanzas })
     }
 
     /// From the 8,096 bytes after the head.
@@ -111,24 +131,48 @@ impl Envelope {
         self.revision
     }
 
-    /// The key ids of the recipients' stanzas, in order; empty under a shred wrap.
-    pub fn key_ids(&self) -> Vec<[u8; 8]> {
-        self.stanzas.iter().filter(|stanza| stanza.kind == HPKE).map(|stanza| stanza.key_id).collect()
+    /// What each stanza is known by, in order; under a shred wrap, that alone.
+    pub fn stanza_ids(&self) -> Vec<StanzaId> {
+        self.stanzas.iter().map(Stanza::id).collect()
     }
 
     /// The file key, if one of the stanzas is for `identity`. What it returns fits the head's commitment.
     pub fn open(&self, head: &Head, identity: &Identity) -> Result<FileKey, SealError> {
+        self.first_that_fits(head, identity.to_recipient().stanza_id(), |stanza| {
+            let hpke = stanza.hpke().ok_or(SealError::Damaged)?;
+            let aad = stanza_aad(head, HPKE, &stanza.key_id);
+            identity.unwrap(hpke.encapsulated, &hpke_info(head), &aad, hpke.wrapped)
+        })
+    }
+
+    /// The same, by an SSH key.
+    pub fn open_ssh(&self, head: &Head, identity: &SshIdentity) -> Result<FileKey, SealError> {
+        self.first_that_fits(head, identity.to_recipient().stanza_id(), |stanza| {
+            let (encapsulated, wrapped) = stanza.ssh().ok_or(SealError::Damaged)?;
+            identity.unwrap(head, encapsulated, &stanza_aad(head, SSH, &stanza.key_id), wrapped)
+        })
+    }
+
+    /// The same, by a passphrase: it takes as long as its sealer said, seconds at most.
+    pub fn open_passphrase(&self, head: &Head, passphrase: &Passphrase) -> Result<FileKey, SealError> {
+        self.first_that_fits(head, StanzaId { kind: StanzaKind::Passphrase, key_id: [0; 8] }, |stanza| {
+            stanza.passphrase().ok_or(SealError::Damaged)?.unlock(head, passphrase)
+        })
+    }
+
+    fn first_that_fits(
+        &self,
+        head: &Head,
+        id: StanzaId,
+        unwrap: impl Fn(&Stanza) -> Result<Zeroizing<[u8; 32]>, SealError>,
+    ) -> Result<FileKey, SealError> {
         if self.bucket().is_some() {
             return Err(SealError::ShredWrapped);
         }
-        let recipient = identity.to_recipient();
-        let key_id = recipient.key_id();
         let mut outcome = SealError::NotForThisIdentity;
-        for stanza in self.stanzas.iter().filter(|stanza| stanza.kind == HPKE && stanza.key_id == key_id) {
-            let Some(hpke) = stanza.hpke().filter(|hpke| hpke.kem == recipient.kem()) else { continue };
+        for stanza in self.stanzas.iter().filter(|stanza| stanza.id() == id) {
             outcome = SealError::Damaged;
-            let aad = stanza_aad(head, HPKE, &key_id);
-            let Ok(key) = identity.unwrap(hpke.encapsulated, &info(head), &aad, hpke.wrapped) else { continue };
+            let Ok(key) = unwrap(stanza) else { continue };
             let key = FileKey::from_bytes(*key);
             if head.check(&key).is_ok() {
                 return Ok(key);
@@ -165,7 +209,7 @@ impl Envelope {
             return Err(SealError::Limit("an envelope"));
         }
         let key_id = bucket.to_be_bytes();
-        let key = expand(key.expose(), "shred", &[head.core()])?;
+        let key = key.of(head)?;
         let body = enseal(entropy, &key, &shred_aad(head, &key_id), &stanzas)?;
         Ok(Self { revision: self.revision.wrapping_add(1), stanzas: vec![Stanza { kind: SHRED, key_id, body }] })
     }
@@ -175,7 +219,7 @@ impl Envelope {
         let [Stanza { kind: SHRED, key_id, body }] = self.stanzas.as_slice() else {
             return Err(SealError::NotShredWrapped);
         };
-        let key = expand(key.expose(), "shred", &[head.core()])?;
+        let key = key.of(head)?;
         let plain = unseal(&key, &shred_aad(head, key_id), body)?;
         let stanzas = parse_stanzas(&plain).ok_or(SealError::Damaged)?;
         if stanzas.is_empty() || stanzas.iter().any(|stanza| stanza.kind == SHRED) {
@@ -185,68 +229,16 @@ impl Envelope {
     }
 }
 
-impl Stanza {
-    /// `None` for a KEM that this version does not know, and for a body of another length than its KEM says.
-    fn hpke(&self) -> Option<Hpke<'_>> {
-        let (ids, rest) = self.body.split_first_chunk::<6>()?;
-        let [kem, kdf, aead] = [[ids[0], ids[1]], [ids[2], ids[3]], [ids[4], ids[5]]].map(u16::from_be_bytes);
-        let kem = Kem::from_id(kem)?;
-        let (encapsulated, wrapped) = rest.split_at_checked(kem.encapsulated_len())?;
-        if kdf != KDF_HKDF_SHA256 || aead != AEAD_AES_256_GCM {
-            return None;
-        }
-        Some(Hpke { kem, encapsulated, wrapped: wrapped.try_into().ok()? })
+fn stanzas_for(
+    entropy: &mut dyn Entropy,
+    head: &Head,
+    key: &FileKey,
+    recipients: &[Recipient],
+) -> Result<Vec<Stanza>, SealError> {
+    if recipients.len() > RECIPIENTS_MAX {
+        return Err(SealError::Recipients);
     }
-
-    /// Known kinds have one length each; that is checked before any key is used.
-    fn well_formed(&self) -> bool {
-        match self.kind {
-            HPKE => {
-                let kem = self.body.first_chunk().and_then(|id| Kem::from_id(u16::from_be_bytes(*id)));
-                kem.is_none() || self.hpke().is_some()
-            }
-            SHRED => self.body.len() > NONCE_LEN + TAG_LEN,
-            _ => true,
-        }
-    }
-}
-
-fn parse_stanzas(mut bytes: &[u8]) -> Option<Vec<Stanza>> {
-    let mut stanzas = Vec::new();
-    while !bytes.is_empty() {
-        let (kind, rest) = bytes.split_first_chunk()?;
-        let (key_id, rest) = rest.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (body, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-        let stanza = Stanza { kind: u16::from_be_bytes(*kind), key_id: *key_id, body: body.to_vec() };
-        if !stanza.well_formed() || stanzas.len() == STANZAS_MAX {
-            return None;
-        }
-        stanzas.push(stanza);
-        bytes = rest;
-    }
-    Some(stanzas)
-}
-
-fn stanza_bytes(stanzas: &[Stanza]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for Stanza { kind, key_id, body } in stanzas {
-        out.extend_from_slice(&kind.to_be_bytes());
-        out.extend_from_slice(key_id);
-        out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
-        out.extend_from_slice(body);
-    }
-    out
-}
-
-/// HPKE's `info`: which file.
-fn info(head: &Head) -> Vec<u8> {
-    [b"sealdrop/v1/hpke\0", &head.core()[..]].concat()
-}
-
-/// HPKE's `aad`: which key, and which stanza.
-fn stanza_aad(head: &Head, kind: u16, key_id: &[u8; 8]) -> Vec<u8> {
-    [&head.commit()[..], &kind.to_be_bytes(), key_id].concat()
+    recipients.iter().map(|recipient| recipient.wrap(entropy, head, key)).collect()
 }
 
 fn shred_aad(head: &Head, key_id: &[u8; 8]) -> Vec<u8> {

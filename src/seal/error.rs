@@ -23,7 +23,7 @@ pub enum SealError {
     /// A commitment, an unwrap, a record, a trailer or a journal did not verify. Never says which.
     #[error("the file is damaged or the key is wrong")]
     Damaged,
-    #[error("a sealed file has 1 to {max} recipients", max = super::RECIPIENTS_MAX)]
+    #[error("a sealed file has room for {max} recipients, or for 6 post-quantum ones, and needs one", max = super::RECIPIENTS_MAX)]
     Recipients,
     /// The caller asked for something the format cannot hold.
     #[error("{0} is beyond what a sealed file can hold")]

@@ -85,6 +85,11 @@ impl Head {
         Ok(Self { core: *core, commit: *commit })
     }
 
+    /// Whether a sealed file may begin with these bytes, which may be only some of its head.
+    pub fn may_begin(bytes: &[u8]) -> bool {
+        bytes.iter().zip(MAGIC).all(|(byte, magic)| byte == magic)
+    }
+
     pub fn to_bytes(&self) -> [u8; HEAD_LEN] {
         let mut out = [0; HEAD_LEN];
         out[..CORE_LEN].copy_from_slice(&self.core);

@@ -101,7 +101,7 @@ impl Journal {
             && self.closed.is_none_or(|(size, _)| size == held)
     }
 
-    fn fields(&self) -> Fields {
+    pub(super) fn fields(&self) -> Fields {
         let anchor = self.anchor.as_ref().map_or(0, |(_, sha256)| sha256.len());
         let varying = self.path.len() + self.tail.len() + anchor + 12 * self.gens.len();
         let mut fields = Fields::with_capacity(512 + varying);

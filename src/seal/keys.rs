@@ -1,14 +1,11 @@
 //! Keys and what is derived from them. Every key is 32 uniform bytes that are wiped when dropped, compare in constant
 //! time or not at all, and have no `Debug` or `Display`: they can be exposed on purpose, not printed by accident.
 
-use hkdf::Hkdf;
-use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::SealError;
-use crate::clock::Time;
 
-/// `FileKey`, `JournalKey` and `ShredKey` differ in what they open, not in what they are.
+/// `FileKey` and `JournalKey` differ in what they open, not in what they are.
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident),*) => {$(
         $(#[$doc])*
@@ -43,15 +40,7 @@ keys! {
     /// Opens one sealed file: its records and its trailer. Never used for a second file.
     FileKey,
     /// Opens the journals of uploads in progress.
-    JournalKey,
-    /// One expiry bucket's key; destroying it destroys every envelope wrapped under it.
-    ShredKey
-}
-
-/// The shred bucket for something that expires then: the UTC hour, rounded up, so a key outlives its last drop by less
-/// than an hour and never dies before it.
-pub fn bucket_of(expires: Time) -> u64 {
-    expires.0.div_ceil(3_600_000)
+    JournalKey
 }
 
 /// `X(key, label, context)` of the specification: HKDF-Expand with SHA-256 (RFC 5869) to 32 bytes. The keys given here
@@ -60,14 +49,22 @@ pub(super) fn expand(key: &[u8; 32], label: &str, context: &[&[u8]]) -> Result<Z
     let mut out = Zeroizing::new([0; 32]);
     let mut info: Vec<&[u8]> = vec![b"sealdrop/v1/", label.as_bytes(), &[0]];
     info.extend_from_slice(context);
-    // Cannot fail: the key has the hash's length, and 32 bytes are one block of output.
-    let hkdf = Hkdf::<Sha256>::from_prk(key).map_err(|_| SealError::Limit("a key"))?;
-    hkdf.expand_multi_info(&info, &mut out[..]).map_err(|_| SealError::Limit("a key"))?;
+    expand_into(key, &info, &mut out)?;
     Ok(out)
 }
 
+#[cfg(not(feature = "fips"))]
+fn expand_into(key: &[u8; 32], info: &[&[u8]], out: &mut [u8; 32]) -> Result<(), SealError> {
+    // Cannot fail: the key has the hash's length, and 32 bytes are one block of output.
+    let hkdf = hkdf::Hkdf::<sha2::Sha256>::from_prk(key).map_err(|_| SealError::Limit("a key"))?;
+    hkdf.expand_multi_info(info, &mut out[..]).map_err(|_| SealError::Limit("a key"))
+}
+
+#[cfg(feature = "fips")]
+use super::module::expand_into;
+
 /// Where random bytes come from. One implementation in the product; the vectors have their own, which repeats.
-pub(super) trait Entropy {
+pub trait Entropy {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SealError>;
 }
 
@@ -83,15 +80,6 @@ impl Entropy for Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bucket_never_ends_before_the_drop_does() {
-        assert_eq!(bucket_of(Time(0)), 0);
-        assert_eq!(bucket_of(Time(1)), 1);
-        assert_eq!(bucket_of(Time(3_600_000)), 1);
-        assert_eq!(bucket_of(Time(3_600_001)), 2);
-        assert_eq!(bucket_of(Time(u64::MAX)), u64::MAX / 3_600_000 + 1);
-    }
 
     #[test]
     fn labels_and_contexts_give_unrelated_keys() {
@@ -124,8 +112,10 @@ mod tests {
 
     #[test]
     fn no_key_can_be_printed() {
-        use crate::seal::{Identity, Journal};
+        use crate::seal::{Identity, Journal, LockedSshIdentity, Passphrase, ShredKey, SshIdentity};
         assert_lacks!(std::fmt::Debug: FileKey, JournalKey, ShredKey, Identity, Journal);
         assert_lacks!(std::fmt::Display: FileKey, JournalKey, ShredKey, Identity, Journal);
+        assert_lacks!(std::fmt::Debug: SshIdentity, LockedSshIdentity, Passphrase);
+        assert_lacks!(std::fmt::Display: SshIdentity, LockedSshIdentity, Passphrase);
     }
 }

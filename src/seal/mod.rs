@@ -1,5 +1,5 @@
 //! The sealed file, version 1: what `docs/sealed-file.md` describes, and nothing else. Layout and words follow that
-//! page section by section: keys, head, records, trailer, recipients, envelope, journal, and a reader over the whole.
+//! page section by section: keys, head, records, trailer, recipients and identities, envelope, journal, and a reader over the whole.
 //!
 //! This module is pure: bytes, keys and times come in as arguments and bytes go out; there is no file, no clock and no
 //! setting here. The one thing it takes from outside is randomness, and that straight from the kernel.
@@ -9,12 +9,22 @@ mod digest;
 mod envelope;
 mod error;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod head;
+mod identity;
+mod inspect;
 mod journal;
 mod keys;
+#[cfg(feature = "fips")]
+mod module;
+mod passphrase;
 mod reader;
 mod recipient;
 mod record;
+mod shred;
+mod ssh;
+mod stanza;
 #[cfg(test)]
 mod tests;
 mod trailer;
@@ -24,16 +34,22 @@ mod waiting;
 mod wrap;
 mod writer;
 
-pub use aead::{Aead, Reference, Ring, lock, unlock};
+pub use aead::{Aead, Bulk, GivenNonce, Reference, Ring, lock, unlock};
 pub use digest::{Midstate, Saved, rehash};
-pub use envelope::{Envelope, RECIPIENTS_MAX};
+pub use envelope::{Envelope, RECIPIENTS_MAX, STANZAS_LEN_MAX};
 pub use error::SealError;
 pub use head::{Head, Mode};
+pub use identity::Identity;
+pub use inspect::{SAYS_TO_WHOM, Unfit, beginning, ending};
 pub use journal::Journal;
-pub use keys::{FileKey, JournalKey, ShredKey, bucket_of};
+pub use keys::{FileKey, JournalKey};
+pub use passphrase::{Passphrase, PassphraseError};
 pub use reader::{ReadAt, ReadError, Reader};
-pub use recipient::{Identity, Kem, KeyTextError, Recipient};
+pub use recipient::{Kem, KeyTextError, Recipient};
 pub use record::{Records, body_len, record_generation, record_offset};
+pub use shred::{SHRED_PARTS_MAX, ShredKey};
+pub use ssh::{LockedSshIdentity, SshFile, SshIdentity};
+pub use stanza::{StanzaId, StanzaKind};
 pub use trailer::{Footer, Trailer};
 pub use waiting::Waiting;
 pub use writer::Sealer;

@@ -3,13 +3,12 @@
 
 use std::io;
 
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
-    CHUNK, FOOTER_LEN, FileKey, Footer, HEAD_LEN, Head, RECORD_LEN, RECORD_OVERHEAD, Records, SealError, Trailer,
-    record_offset,
+    CHUNK, FOOTER_LEN, FileKey, Footer, HEAD_LEN, Head, Midstate, RECORD_LEN, RECORD_OVERHEAD, Records, SealError,
+    Trailer, record_offset,
 };
 
 /// Where the sealed bytes are. Implemented by whoever has a file.
@@ -117,14 +116,13 @@ impl<F: ReadAt> Reader<F> {
     /// Opens every chunk in order, gives it to `each`, and at the end holds the whole against the trailer's SHA-256: the
     /// one thing that binds those who have the file key.
     pub fn stream<E: From<ReadError>>(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let mut sha256 = Sha256::new();
+        let mut digest = Midstate::new();
         for index in 0..=self.last {
             let chunk = self.chunk(index)?;
-            sha256.update(chunk);
+            digest.update(chunk);
             each(chunk)?;
         }
-        let sha256: [u8; 32] = sha256.finalize().into();
-        if bool::from(sha256.ct_eq(&self.trailer.sha256)) {
+        if bool::from(digest.finish().0.ct_eq(&self.trailer.sha256)) {
             Ok(())
         } else {
             Err(ReadError::Seal(SealError::Damaged).into())

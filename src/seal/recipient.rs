@@ -1,66 +1,68 @@
-//! Recipients and identities: the public keys that files are sealed to and their private halves, with their text forms,
-//! `sealdrop1…` and `SEALDROP-IDENTITY-1…`. A text is parsed once; what exists afterwards is a valid key.
+//! Recipients: the public keys that files are sealed to, with their text forms, `sealdrop1…` and `ssh-ed25519 …`. A text is
+//! parsed once; what exists afterwards is a valid key.
 
 use std::fmt;
 use std::str::FromStr;
 
 use bech32::primitives::decode::CheckedHrpstring;
-use bech32::{Bech32, Hrp};
-use hpke::kem::{DhP256HkdfSha256, X25519HkdfSha256};
-use hpke::{Deserializable, Kem as HpkeKem, Serializable};
+use bech32::{Bech32, Checksum, Hrp};
+use hpke::kem::{DhP256HkdfSha256, MlKem768P256, X25519HkdfSha256};
+use hpke::{Deserializable, Kem as HpkeKem};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::SealError;
-use super::keys::{Entropy, Kernel};
-use super::wrap::{WRAPPED_LEN, unwrap, wrap};
+use super::keys::Entropy;
+use super::ssh::SshKey;
+use super::stanza::{
+    AEAD_AES_256_GCM, HPKE, KDF_HKDF_SHA256, SSH, Stanza, StanzaId, StanzaKind, hpke_info, stanza_aad,
+};
+use super::wrap::{WRAPPED_LEN, wrap};
+use super::{FileKey, Head, SealError};
 
-type P256 = DhP256HkdfSha256;
-type X25519 = X25519HkdfSha256;
+pub(super) type P256 = DhP256HkdfSha256;
+pub(super) type X25519 = X25519HkdfSha256;
+pub(super) type PqP256 = MlKem768P256;
+pub(super) use hpke::kem::XWing;
 
-const RECIPIENT_HRP: Hrp = Hrp::parse_unchecked("sealdrop");
-const IDENTITY_HRP: Hrp = Hrp::parse_unchecked("sealdrop-identity-");
+pub(super) const RECIPIENT_HRP: Hrp = Hrp::parse_unchecked("sealdrop");
+pub(super) const IDENTITY_HRP: Hrp = Hrp::parse_unchecked("sealdrop-identity-");
 
-/// How a key pair agrees on a secret. Numbers are the HPKE registry's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a key pair agrees on a secret. Numbers are the HPKE registry's, or what its drafts have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Kem {
     /// The default: NIST-approved, and what hardware and browsers have.
     P256 = 0x0010,
     X25519 = 0x0020,
+    /// Post-quantum and P-256 together. Experimental: its number and construction are a draft's.
+    MlKem768P256 = 0x0050,
+    /// Post-quantum and X25519 together. Experimental, too.
+    XWing = 0x647a,
 }
 
 /// A public key to seal to.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Recipient {
-    kem: Kem,
-    /// As HPKE serialises it: P-256 uncompressed, 65 bytes; X25519, 32 bytes.
-    public: Vec<u8>,
-}
+pub struct Recipient(Key);
 
-/// A private key to open with. Wiped when dropped, and never printed but by [`Identity::to_text`].
-#[derive(Clone)]
-pub struct Identity {
-    secret: Secret,
-    recipient: Recipient,
-}
-
-/// Both wipe themselves when dropped (hpke's doing).
-#[derive(Clone)]
-enum Secret {
-    P256(<P256 as HpkeKem>::PrivateKey),
-    X25519(<X25519 as HpkeKem>::PrivateKey),
+#[derive(Clone, PartialEq, Eq)]
+enum Key {
+    /// The public key as HPKE serialises it: P-256 uncompressed.
+    Hpke {
+        kem: Kem,
+        public: Vec<u8>,
+    },
+    Ssh(SshKey),
 }
 
 /// Why a text is no recipient or identity. Says nothing of what the text contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
-    #[error("expected a recipient, `sealdrop1…`")]
+    #[error("expected a recipient, `sealdrop1…` or `ssh-ed25519 …`")]
     NotARecipient,
     #[error("expected an identity, `SEALDROP-IDENTITY-1…`")]
     NotAnIdentity,
-    #[error("this is an identity, the private half: a recipient begins with `sealdrop1`")]
+    #[error("this is an identity, the private half: a recipient begins with `sealdrop1` or `ssh-ed25519`")]
     IdentityForRecipient,
     #[error("this is a recipient, the public half: an identity begins with `SEALDROP-IDENTITY-1`")]
     RecipientForIdentity,
@@ -70,6 +72,12 @@ pub enum KeyTextError {
     Kind,
     #[error("not a valid key")]
     Key,
+    #[error("of SSH keys, only ssh-ed25519 can be sealed to")]
+    SshKind,
+    #[error("this SSH key is not ed25519: no other can open sealed files")]
+    SshIdentityKind,
+    #[error("not a whole OpenSSH private key")]
+    SshIdentity,
     #[error("line {0} is no identity")]
     Line(usize),
     #[error("there is no identity in it")]
@@ -77,31 +85,79 @@ pub enum KeyTextError {
 }
 
 impl Kem {
+    pub const ALL: [Self; 4] = [Self::P256, Self::X25519, Self::MlKem768P256, Self::XWing];
+
     pub(super) fn from_id(id: u16) -> Option<Self> {
-        match id {
-            0x0010 => Some(Self::P256),
-            0x0020 => Some(Self::X25519),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kem| *kem as u16 == id)
     }
 
-    /// Bytes of an encapsulated key, the same as of an uncompressed public key.
+    /// Bytes of an encapsulated key.
     pub(super) fn encapsulated_len(self) -> usize {
         match self {
             Self::P256 => 65,
             Self::X25519 => 32,
+            Self::MlKem768P256 => 1153,
+            Self::XWing => 1120,
         }
+    }
+
+    /// The length of a stanza in an envelope.
+    pub fn stanza_len(self) -> usize {
+        super::stanza::PREFIX_LEN + 6 + self.encapsulated_len() + WRAPPED_LEN
+    }
+
+    /// The word for it on the command line and in policies.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::P256 => "p256",
+            Self::X25519 => "x25519",
+            Self::MlKem768P256 => "mlkem768-p256",
+            Self::XWing => "x-wing",
+        }
+    }
+
+    /// Whether a quantum computer is no help against it. What is, is experimental here, and the reverse.
+    pub fn is_post_quantum(self) -> bool {
+        matches!(self, Self::MlKem768P256 | Self::XWing)
     }
 }
 
 impl Recipient {
-    pub fn kem(&self) -> Kem {
-        self.kem
+    pub(super) fn hpke(kem: Kem, public: Vec<u8>) -> Self {
+        Self(Key::Hpke { kem, public })
     }
 
-    /// SHA-256 over `kem ‖ public key`, as 64 hex digits. Stanzas carry its first 8 bytes.
+    pub(super) fn ssh(key: SshKey) -> Self {
+        Self(Key::Ssh(key))
+    }
+
+    /// How it agrees on a secret, of those that are not SSH keys.
+    pub fn kem(&self) -> Option<Kem> {
+        match &self.0 {
+            Key::Hpke { kem, .. } => Some(*kem),
+            Key::Ssh(_) => None,
+        }
+    }
+
+    /// The word for its kind: a KEM's, or `ssh-ed25519`.
+    pub fn word(&self) -> &'static str {
+        self.kem().map_or("ssh-ed25519", Kem::word)
+    }
+
+    pub fn is_post_quantum(&self) -> bool {
+        self.kem().is_some_and(Kem::is_post_quantum)
+    }
+
+    /// A SHA-256 as 64 hex digits, over `kem ‖ public key`, or over an SSH key as SSH encodes it. Stanzas carry its first
+    /// 8 bytes.
     pub fn fingerprint(&self) -> String {
         crate::names::hex(&self.digest())
+    }
+
+    /// What a stanza for this recipient is known by.
+    pub fn stanza_id(&self) -> StanzaId {
+        let kind = self.kem().map_or(StanzaKind::Ssh, StanzaKind::Hpke);
+        StanzaId { kind, key_id: self.key_id() }
     }
 
     /// How a stanza says which recipient it is for.
@@ -111,54 +167,82 @@ impl Recipient {
         id
     }
 
-    fn digest(&self) -> [u8; 32] {
-        Sha256::new().chain_update((self.kem as u16).to_be_bytes()).chain_update(&self.public).finalize().into()
+    /// The stanza's length in an envelope.
+    pub fn stanza_len(&self) -> usize {
+        self.kem().map_or(super::stanza::PREFIX_LEN + 32 + WRAPPED_LEN, Kem::stanza_len)
     }
 
-    /// The key as texts carry it: P-256 compressed.
-    fn text_bytes(&self) -> Vec<u8> {
-        let mut out = (self.kem as u16).to_be_bytes().to_vec();
-        match (self.kem, self.public.as_slice()) {
-            // SEC 1: 04 ‖ x ‖ y becomes 02 or 03, by the parity of y, ‖ x.
-            (Kem::P256, [_, x_and_y @ .., last]) => {
-                out.push(2 + (last & 1));
-                out.extend_from_slice(&x_and_y[..32]);
+    fn digest(&self) -> [u8; 32] {
+        match &self.0 {
+            Key::Hpke { kem, public } => {
+                Sha256::new().chain_update((*kem as u16).to_be_bytes()).chain_update(public).finalize().into()
             }
-            (_, public) => out.extend_from_slice(public),
+            Key::Ssh(key) => Sha256::digest(key.blob()).into(),
         }
-        out
+    }
+
+    /// The text of anything, for tests of what is no key.
+    #[cfg(test)]
+    pub(super) fn hpke_text(bytes: &[u8]) -> String {
+        bech32::encode::<Long>(RECIPIENT_HRP, bytes).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn public_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Key::Hpke { public, .. } => public,
+            Key::Ssh(key) => key.montgomery(),
+        }
     }
 
     fn from_text_bytes(bytes: &[u8]) -> Result<Self, KeyTextError> {
+        fn check<K: HpkeKem>(kem: Kem, key: &[u8]) -> Result<Recipient, KeyTextError> {
+            K::PublicKey::from_bytes(key).map_err(|_| KeyTextError::Key)?;
+            Ok(Recipient::hpke(kem, key.to_vec()))
+        }
         let (kem, key) = bytes.split_first_chunk().ok_or(KeyTextError::Kind)?;
         match Kem::from_id(u16::from_be_bytes(*kem)).ok_or(KeyTextError::Kind)? {
-            Kem::P256 if key.len() == 33 => {
+            kem @ Kem::P256 if key.len() == 33 => {
                 let point = p256::PublicKey::from_sec1_bytes(key).map_err(|_| KeyTextError::Key)?;
-                Ok(Self { kem: Kem::P256, public: point.to_sec1_point(false).as_bytes().to_vec() })
+                Ok(Self::hpke(kem, point.to_sec1_point(false).as_bytes().to_vec()))
             }
-            Kem::X25519 if key.len() == 32 => Ok(Self { kem: Kem::X25519, public: key.to_vec() }),
-            _ => Err(KeyTextError::Key),
+            Kem::P256 => Err(KeyTextError::Key),
+            kem @ Kem::X25519 => check::<X25519>(kem, key),
+            kem @ Kem::MlKem768P256 => check::<PqP256>(kem, key),
+            kem @ Kem::XWing => check::<XWing>(kem, key),
         }
     }
 
-    /// Wraps a file key; the result is `(encapsulated key, 48 bytes)`.
-    pub(super) fn wrap(
-        &self,
-        entropy: &mut dyn Entropy,
-        info: &[u8],
-        aad: &[u8],
-        file_key: &[u8; 32],
-    ) -> Result<(Vec<u8>, [u8; WRAPPED_LEN]), SealError> {
-        match self.kem {
-            Kem::P256 => wrap::<P256>(&self.public, entropy, info, aad, file_key),
-            Kem::X25519 => wrap::<X25519>(&self.public, entropy, info, aad, file_key),
-        }
+    /// A stanza with the file key, wrapped.
+    pub(super) fn wrap(&self, entropy: &mut dyn Entropy, head: &Head, key: &FileKey) -> Result<Stanza, SealError> {
+        let key_id = self.key_id();
+        let (kem, public) = match &self.0 {
+            Key::Hpke { kem, public } => (*kem, public),
+            Key::Ssh(ssh) => {
+                let aad = stanza_aad(head, SSH, &key_id);
+                let (encapsulated, wrapped) =
+                    wrap::<X25519>(ssh.montgomery(), entropy, &ssh.info(head), &aad, key.expose())?;
+                return Ok(Stanza { kind: SSH, key_id, body: [&encapsulated, &wrapped[..]].concat() });
+            }
+        };
+        let (info, aad) = (hpke_info(head), stanza_aad(head, HPKE, &key_id));
+        let (encapsulated, wrapped) = match kem {
+            Kem::P256 => wrap::<P256>(public, entropy, &info, &aad, key.expose()),
+            Kem::X25519 => wrap::<X25519>(public, entropy, &info, &aad, key.expose()),
+            Kem::MlKem768P256 => wrap::<PqP256>(public, entropy, &info, &aad, key.expose()),
+            Kem::XWing => wrap::<XWing>(public, entropy, &info, &aad, key.expose()),
+        }?;
+        let ids = [kem as u16, KDF_HKDF_SHA256, AEAD_AES_256_GCM].map(u16::to_be_bytes);
+        Ok(Stanza { kind: HPKE, key_id, body: [&ids.concat(), &encapsulated, &wrapped[..]].concat() })
     }
 }
 
 impl FromStr for Recipient {
     type Err = KeyTextError;
     fn from_str(text: &str) -> Result<Self, KeyTextError> {
+        if super::ssh::looks_like_a_key(text) {
+            return SshKey::parse(text).map(Self::ssh);
+        }
         let (hrp, bytes) = decode(text).map_err(|e| e.unwrap_or(KeyTextError::NotARecipient))?;
         if hrp == IDENTITY_HRP {
             return Err(KeyTextError::IdentityForRecipient);
@@ -172,9 +256,23 @@ impl FromStr for Recipient {
     }
 }
 
+/// The one text of the key, without the comment that an SSH key may have.
 impl fmt::Display for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        bech32::encode_lower_to_fmt::<Bech32, _>(f, RECIPIENT_HRP, &self.text_bytes()).map_err(|_| fmt::Error)
+        let (kem, public) = match &self.0 {
+            Key::Hpke { kem, public } => (*kem, public.as_slice()),
+            Key::Ssh(key) => return fmt::Display::fmt(key, f),
+        };
+        let mut bytes = (kem as u16).to_be_bytes().to_vec();
+        match (kem, public) {
+            // SEC 1: 04 ‖ x ‖ y becomes 02 or 03, by the parity of y, ‖ x.
+            (Kem::P256, [_, x_and_y @ .., last]) => {
+                bytes.push(2 + (last & 1));
+                bytes.extend_from_slice(&x_and_y[..32]);
+            }
+            (_, public) => bytes.extend_from_slice(public),
+        }
+        bech32::encode_lower_to_fmt::<Long, _>(f, RECIPIENT_HRP, &bytes).map_err(|_| fmt::Error)
     }
 }
 
@@ -184,113 +282,29 @@ impl fmt::Debug for Recipient {
     }
 }
 
-impl Identity {
-    pub fn generate(kem: Kem) -> Result<Self, SealError> {
-        Self::generate_with(&mut Kernel, kem)
-    }
+/// Bech32 of any length: a hybrid key has some 2,000 characters, where the crate's ends at 1,023. Beyond that the checksum no
+/// longer promises to see every three or four changed letters; it is still 30 bits.
+enum Long {}
 
-    pub(super) fn generate_with(entropy: &mut dyn Entropy, kem: Kem) -> Result<Self, SealError> {
-        // DeriveKeyPair of RFC 9180 §7.1.3 rejects what is no valid scalar, so any 32 bytes will do.
-        let mut seed = Zeroizing::new([0; 32]);
-        entropy.fill(&mut seed[..])?;
-        Ok(Self::of(match kem {
-            Kem::P256 => Secret::P256(P256::derive_keypair(&seed[..]).0),
-            Kem::X25519 => Secret::X25519(X25519::derive_keypair(&seed[..]).0),
-        }))
-    }
-
-    fn of(secret: Secret) -> Self {
-        let (kem, public) = match &secret {
-            Secret::P256(key) => (Kem::P256, P256::sk_to_pk(key).to_bytes().to_vec()),
-            Secret::X25519(key) => (Kem::X25519, X25519::sk_to_pk(key).to_bytes().to_vec()),
-        };
-        Self { secret, recipient: Recipient { kem, public } }
-    }
-
-    pub fn to_recipient(&self) -> Recipient {
-        self.recipient.clone()
-    }
-
-    /// `kem ‖ private key`, 34 bytes: for the one who must keep it, sealed.
-    pub fn expose(&self) -> Zeroizing<[u8; 34]> {
-        let mut out = Zeroizing::new([0; 34]);
-        out[..2].copy_from_slice(&(self.recipient.kem as u16).to_be_bytes());
-        match &self.secret {
-            Secret::P256(key) => key.write_exact(&mut out[2..]),
-            Secret::X25519(key) => key.write_exact(&mut out[2..]),
-        }
-        out
-    }
-
-    /// The inverse of [`Identity::expose`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyTextError> {
-        let (kem, key) = bytes.split_first_chunk().ok_or(KeyTextError::Kind)?;
-        let secret = match Kem::from_id(u16::from_be_bytes(*kem)).ok_or(KeyTextError::Kind)? {
-            Kem::P256 => HpkeKey::<P256>::from_bytes(key).map(Secret::P256),
-            Kem::X25519 => HpkeKey::<X25519>::from_bytes(key).map(Secret::X25519),
-        };
-        secret.map(Self::of).map_err(|_| KeyTextError::Key)
-    }
-
-    /// `SEALDROP-IDENTITY-1…`
-    pub fn to_text(&self) -> Zeroizing<String> {
-        // Reserved whole: growing would leave copies. 19 of prefix, 55 of key, 6 of checksum.
-        let mut text = Zeroizing::new(String::with_capacity(96));
-        // Writing to a string cannot fail, and 34 bytes are within bech32's length.
-        let _ = bech32::encode_upper_to_fmt::<Bech32, _>(&mut *text, IDENTITY_HRP, &self.expose()[..]);
-        text
-    }
-
-    /// From one `SEALDROP-IDENTITY-1…`
-    pub fn parse(text: &str) -> Result<Self, KeyTextError> {
-        let (hrp, bytes) = decode(text).map_err(|e| e.unwrap_or(KeyTextError::NotAnIdentity))?;
-        if hrp == RECIPIENT_HRP {
-            return Err(KeyTextError::RecipientForIdentity);
-        }
-        if hrp != IDENTITY_HRP {
-            return Err(KeyTextError::NotAnIdentity);
-        }
-        let identity = Self::from_bytes(&bytes)?;
-        if identity.to_text().eq_ignore_ascii_case(text) { Ok(identity) } else { Err(KeyTextError::Checksum) }
-    }
-
-    /// From an identity file: one identity to a line, blank lines and `#` comments between.
-    pub fn parse_file(text: &str) -> Result<Vec<Self>, KeyTextError> {
-        let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line.trim()));
-        let mut identities = Vec::new();
-        for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
-            identities.push(Self::parse(line).map_err(|error| match error {
-                KeyTextError::NotAnIdentity => KeyTextError::Line(number),
-                other => other,
-            })?);
-        }
-        if identities.is_empty() { Err(KeyTextError::Empty) } else { Ok(identities) }
-    }
-
-    pub(super) fn unwrap(
-        &self,
-        encapsulated: &[u8],
-        info: &[u8],
-        aad: &[u8],
-        wrapped: &[u8; WRAPPED_LEN],
-    ) -> Result<Zeroizing<[u8; 32]>, SealError> {
-        match &self.secret {
-            Secret::P256(key) => unwrap::<P256>(key, encapsulated, info, aad, wrapped),
-            Secret::X25519(key) => unwrap::<X25519>(key, encapsulated, info, aad, wrapped),
-        }
-    }
+impl Checksum for Long {
+    type MidstateRepr = <Bech32 as Checksum>::MidstateRepr;
+    type CorrectionField = <Bech32 as Checksum>::CorrectionField;
+    const ROOT_GENERATOR: Self::CorrectionField = Bech32::ROOT_GENERATOR;
+    const ROOT_EXPONENTS: std::ops::RangeInclusive<usize> = Bech32::ROOT_EXPONENTS;
+    const CODE_LENGTH: usize = 4096;
+    const CHECKSUM_LENGTH: usize = Bech32::CHECKSUM_LENGTH;
+    const GENERATOR_SH: [u32; 5] = Bech32::GENERATOR_SH;
+    const TARGET_RESIDUE: u32 = Bech32::TARGET_RESIDUE;
 }
 
-type HpkeKey<K> = <K as HpkeKem>::PrivateKey;
-
 /// Bech32 (BIP 173) with any prefix. An error of `None`: not even of that form.
-fn decode(text: &str) -> Result<(Hrp, Zeroizing<Vec<u8>>), Option<KeyTextError>> {
+pub(super) fn decode(text: &str) -> Result<(Hrp, Zeroizing<Vec<u8>>), Option<KeyTextError>> {
     let known = ["sealdrop1", "sealdrop-identity-1"];
     let begins = |prefix: &&str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     if !known.iter().any(begins) {
         return Err(None);
     }
-    let checked = CheckedHrpstring::new::<Bech32>(text).map_err(|_| Some(KeyTextError::Checksum))?;
+    let checked = CheckedHrpstring::new::<Long>(text).map_err(|_| Some(KeyTextError::Checksum))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     bytes.extend(checked.byte_iter());
     Ok((checked.hrp(), bytes))

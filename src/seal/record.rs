@@ -4,7 +4,7 @@
 
 use zeroize::Zeroizing;
 
-use super::aead::{Aead, NONCE_LEN, Ring, TAG_LEN};
+use super::aead::{Aead, Bulk, NONCE_LEN};
 use super::head::CORE_LEN;
 use super::keys::{Entropy, Kernel, expand};
 use super::{CHUNK, FileKey, GENERATION_MAX, HEADER_LEN, Head, RECORD_LEN, RECORD_OVERHEAD, SIZE_MAX, SealError};
@@ -13,7 +13,7 @@ use super::{CHUNK, FileKey, GENERATION_MAX, HEADER_LEN, Head, RECORD_LEN, RECORD
 const REGION_LOG2: u32 = 12;
 
 /// Seals and opens the records of one file. Keeps the key of the region it last worked in.
-pub struct Records<A: Aead = Ring> {
+pub struct Records<A: Aead = Bulk> {
     key: FileKey,
     core: [u8; CORE_LEN],
     region: Option<(u64, A)>,
@@ -72,17 +72,18 @@ impl<A: Aead> Records<A> {
         if plain.len() > CHUNK || (plain.len() == CHUNK) == last || generation > GENERATION_MAX {
             return Err(SealError::Limit("a record"));
         }
-        let mut nonce = [0; NONCE_LEN];
-        entropy.fill(&mut nonce)?;
         let aead = self.aead(index)?;
         out.reserve(plain.len() + RECORD_OVERHEAD);
         let start = out.len();
         out.extend_from_slice(&generation.to_be_bytes());
-        out.extend_from_slice(&nonce);
+        out.extend_from_slice(&[0; NONCE_LEN]);
         out.extend_from_slice(plain);
-        let sealed = aead.seal(&nonce, &aad(index, generation, last), &mut out[start + 4 + NONCE_LEN..]);
-        match sealed {
-            Ok(tag) => out.extend_from_slice(&tag),
+        let data_at = start + 4 + NONCE_LEN;
+        match aead.seal(entropy, &aad(index, generation, last), &mut out[data_at..]) {
+            Ok((nonce, tag)) => {
+                out[data_at - NONCE_LEN..data_at].copy_from_slice(&nonce);
+                out.extend_from_slice(&tag);
+            }
             // No plaintext stays in a buffer that is on its way to a disk.
             Err(error) => {
                 zeroize::Zeroize::zeroize(&mut out[start..]);
@@ -108,12 +109,10 @@ impl<A: Aead> Records<A> {
         }
         let (claimed, rest) = record.split_first_chunk_mut::<4>().ok_or(SealError::Damaged)?;
         let (nonce, rest) = rest.split_first_chunk_mut::<NONCE_LEN>().ok_or(SealError::Damaged)?;
-        let (data, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::Damaged)?;
         if u32::from_be_bytes(*claimed) != generation {
             return Err(SealError::Damaged);
         }
-        self.aead(index)?.open(nonce, &aad(index, generation, last), data, tag)?;
-        Ok(data)
+        self.aead(index)?.open(nonce, &aad(index, generation, last), rest)
     }
 
     fn aead(&mut self, index: u64) -> Result<&A, SealError> {

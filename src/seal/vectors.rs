@@ -3,6 +3,8 @@
 //! a stranger would. `SEALDROP_WRITE_VECTORS=1 cargo test --lib vectors` writes new ones; existing ones never change.
 
 mod ends;
+mod forged;
+pub(super) mod kinds;
 mod opening;
 mod texts;
 
@@ -184,10 +186,36 @@ impl Suite {
         bytes: Vec<u8>,
         bucket: Option<&ShredKey>,
     ) {
-        let mut header = vec![("kind", "sealed".into()), ("expect", expect.into()), ("about", about.into())];
-        header.push(("identity", identity.to_text().to_string()));
+        let opener = ("identity", identity.to_text().to_string());
+        self.opened(name, expect, about, opener, made, bytes, bucket);
+    }
+
+    fn opened_with(
+        &mut self,
+        name: &'static str,
+        expect: &str,
+        about: &str,
+        opener: (&'static str, String),
+        made: &Made,
+        bytes: Vec<u8>,
+    ) {
+        self.opened(name, expect, about, opener, Some(made), bytes, None);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the header's keys in order, once for all kinds of opener")]
+    fn opened(
+        &mut self,
+        name: &'static str,
+        expect: &str,
+        about: &str,
+        opener: (&'static str, String),
+        made: Option<&Made>,
+        bytes: Vec<u8>,
+        bucket: Option<&ShredKey>,
+    ) {
+        let mut header = vec![("kind", "sealed".into()), ("expect", expect.into()), ("about", about.into()), opener];
         if let Some(key) = bucket {
-            header.push(("bucket-key", hex(key.expose())));
+            header.push(("bucket-key", hex(&key.expose())));
         }
         if let Some(made) = made.filter(|_| expect == "ok") {
             header.push(("size", made.plain.len().to_string()));
@@ -227,6 +255,15 @@ fn all() -> Vec<Vector> {
     opening::bad_envelopes(&mut suite);
     ends::bad_bodies(&mut suite);
     ends::bad_ends(&mut suite);
+    kinds::hybrid(&mut suite);
+    kinds::ssh(&mut suite);
+    kinds::passphrases(&mut suite);
+    kinds::mixed(&mut suite);
+    kinds::texts(&mut suite);
+    forged::envelopes(&mut suite);
+    forged::shred_wraps(&mut suite);
+    forged::bodies(&mut suite);
+    forged::ends(&mut suite);
     texts::journals(&mut suite);
     texts::notes(&mut suite);
     texts::texts(&mut suite);
@@ -254,6 +291,7 @@ pub(super) fn journal(entropy: &mut dyn Entropy, keeps: crate::sums::Keeps) -> J
 }
 
 #[test]
+#[cfg_attr(feature = "fips", ignore = "the module draws its nonces itself")]
 fn the_frozen_vectors_are_what_this_code_writes() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let vectors = all();

@@ -54,19 +54,21 @@ pub(super) fn wrap<K: HpkeKem>(
 
 /// The inverse of [`wrap`]. What comes out is authentic for `info` and `aad`, and still to be held against the commitment.
 pub(super) fn unwrap<K: HpkeKem>(
-    key: &K::PrivateKey,
+    key: &[u8; 32],
     encapsulated: &[u8],
     info: &[u8],
     aad: &[u8],
     wrapped: &[u8; WRAPPED_LEN],
 ) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    // Every KEM here has a private key of 32 bytes, and a hybrid one makes a large key of it, wiped when dropped.
+    let key = K::PrivateKey::from_bytes(key).map_err(|_| SealError::Damaged)?;
     let encapsulated = K::EncappedKey::from_bytes(encapsulated).map_err(|_| SealError::Damaged)?;
     let mut file_key = Zeroizing::new([0; 32]);
     file_key.copy_from_slice(&wrapped[..32]);
     let tag = AeadTag::<AesGcm256>::from_bytes(&wrapped[32..]).map_err(|_| SealError::Damaged)?;
     hpke::single_shot_open_inout_detached::<AesGcm256, HkdfSha256, K>(
         &OpModeR::Base,
-        key,
+        &key,
         &encapsulated,
         info,
         (&mut file_key[..]).into(),

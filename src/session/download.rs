@@ -9,10 +9,10 @@ use std::os::unix::fs::FileExt;
 use zeroize::Zeroizing;
 
 use super::reply::{DAMAGED, Outcome};
-use crate::names::DropId;
+use crate::names::{Digest, DropId};
 use crate::seal::{
-    CHUNK, ENVELOPE_LEN, FileKey, HEAD_LEN, HEADER_LEN, RECORD_LEN, RECORD_OVERHEAD, ReadAt, Reader, Records, Trailer,
-    record_offset,
+    CHUNK, ENVELOPE_LEN, FOOTER_LEN, FileKey, Footer, HEAD_LEN, HEADER_LEN, RECORD_LEN, RECORD_OVERHEAD, ReadAt,
+    Reader, Records, Trailer, record_offset,
 };
 use crate::sys::files;
 use crate::vpath::VirtualPath;
@@ -41,10 +41,13 @@ pub struct Download {
     pub mtime: u32,
     /// Of what the client is given.
     pub size: u64,
+    /// Its drop expires after so many pickups: the keeper knows of this one before the client's CLOSE succeeds.
+    pub counted: bool,
     content: Content,
     sent: Sent,
-    /// Told to the keeper once.
-    pub damaged: bool,
+    /// The first thing that was found wrong with it.
+    damage: Option<String>,
+    told: bool,
 }
 
 enum Content {
@@ -64,34 +67,55 @@ struct Managed {
     next: u64,
 }
 
+/// What is wrong with a file, for the audit log. Its client is told [`DAMAGED`], whatever it is.
+pub struct Damage(pub String);
+
+impl<E: std::error::Error> From<E> for Damage {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl Download {
-    /// A file of which the keeper gave the key. Everything that needs no reading of the whole is checked here.
-    pub fn managed(path: VirtualPath, file: File, drop: DropId, key: &FileKey) -> Outcome<Self> {
+    /// A file of which the keeper gave the key, and what the ledger says of its content. Everything that needs no reading of
+    /// the whole is checked here.
+    pub fn managed(
+        path: VirtualPath,
+        file: File,
+        drop: DropId,
+        key: &FileKey,
+        said: (u64, Digest),
+    ) -> Result<Self, Damage> {
         let facts = files::facts(std::os::fd::AsFd::as_fd(&file))?;
         let reader = Reader::open(DiskFile(file.try_clone()?), facts.size, key)?;
-        if reader.head().drop_id() != drop {
-            return Err(DAMAGED);
+        let trailer = reader.trailer().clone();
+        if reader.head().drop_id() != drop || (trailer.size, trailer.sha256) != (said.0, said.1.0) {
+            return Err(Damage("its trailer is not that of the file in the ledger".to_owned()));
         }
         let records = Records::new(reader.head(), key);
-        let trailer = reader.trailer().clone();
         let size = trailer.size;
         let held = Zeroizing::new(Vec::new());
         let managed = Managed { file, records, trailer, held, first: 0, count: 0, next: 0 };
         Ok(Self::with(path, drop, facts.mtime, size, Content::Managed(Box::new(managed))))
     }
 
-    /// A file of which the keeper gave the envelope that its recipient opens.
-    pub fn sealed(path: VirtualPath, file: File, drop: DropId, envelope: Vec<u8>) -> Outcome<Self> {
+    /// A file of which the keeper gave the envelope that its recipient opens, and the size of its content. What is within
+    /// its records only the recipient can see.
+    pub fn sealed(path: VirtualPath, file: File, drop: DropId, envelope: Vec<u8>, size: u64) -> Result<Self, Damage> {
         let facts = files::facts(std::os::fd::AsFd::as_fd(&file))?;
-        if envelope.len() != ENVELOPE_LEN || facts.size < HEADER_LEN as u64 {
-            return Err(DAMAGED);
+        let mut footer = [0; FOOTER_LEN];
+        file.read_exact_at(&mut footer, facts.size.saturating_sub(FOOTER_LEN as u64))?;
+        let footer = Footer::parse(&footer)?;
+        footer.check_len(facts.size)?;
+        if envelope.len() != ENVELOPE_LEN || footer.size != size {
+            return Err(Damage("its footer is not that of the file in the ledger".to_owned()));
         }
         Ok(Self::with(path, drop, facts.mtime, facts.size, Content::Sealed { file, envelope }))
     }
 
     fn with(path: VirtualPath, drop: DropId, mtime: i64, size: u64, content: Content) -> Self {
         let mtime = u32::try_from(mtime).unwrap_or(0);
-        Self { path, drop, mtime, size, content, sent: Sent::default(), damaged: false }
+        Self { path, drop, mtime, size, counted: false, content, sent: Sent::default(), damage: None, told: false }
     }
 
     /// Appends up to `len` bytes from `offset`; nothing at and beyond the end.
@@ -110,10 +134,24 @@ impl Download {
         if offset >= end {
             return Ok(());
         }
-        match &mut self.content {
+        let start = out.len();
+        let read = match &mut self.content {
             Content::Managed(managed) => managed.read(offset, end, out),
-            Content::Sealed { file, envelope } => read_sealed(file, envelope, offset, end, out),
-        }
+            Content::Sealed { file, envelope } => read_sealed(file, envelope, offset, end, out).map_err(Damage::from),
+        };
+        read.map_err(|Damage(what)| {
+            // What came before it may be good, and goes out when it is asked for alone.
+            out.truncate(start);
+            self.damage.get_or_insert(what);
+            DAMAGED
+        })
+    }
+
+    /// What is wrong with it, once.
+    pub fn news_of_damage(&mut self) -> Option<String> {
+        let news = self.damage.clone().filter(|_| !self.told);
+        self.told |= news.is_some();
+        news
     }
 
     /// Its bytes are the sealed file, for its recipient to open.
@@ -133,7 +171,7 @@ impl Download {
 }
 
 impl Managed {
-    fn read(&mut self, offset: u64, end: u64, out: &mut Vec<u8>) -> Outcome<()> {
+    fn read(&mut self, offset: u64, end: u64, out: &mut Vec<u8>) -> Result<(), Damage> {
         let in_order = offset == self.next;
         let mut at = offset;
         while at < end {
@@ -144,15 +182,17 @@ impl Managed {
             }
             let len = (end - at).min((CHUNK - within) as u64) as usize;
             let from = (index - self.first) as usize * RECORD_LEN + DATA_AT + within;
-            out.extend_from_slice(self.held.get(from..from + len).ok_or(DAMAGED)?);
+            let lost = || Damage("a record is not held".to_owned());
+            out.extend_from_slice(self.held.get(from..from + len).ok_or_else(lost)?);
             at += len as u64;
         }
         self.next = end;
         Ok(())
     }
 
-    /// Reads and opens records `index` to at most `index + count`. When one does not open, none is held.
-    fn load(&mut self, index: u64, count: u64) -> Outcome<()> {
+    /// Reads and opens records from `index` on, at most `count`, and holds those before the first that cannot be read or does
+    /// not open. It is an error if that is the one at `index`.
+    fn load(&mut self, index: u64, count: u64) -> Result<(), Damage> {
         self.count = 0;
         let last = self.trailer.size / CHUNK as u64;
         let count = count.min(last + 1 - index).min(2 * AHEAD);
@@ -162,24 +202,28 @@ impl Managed {
             len -= RECORD_LEN - short;
         }
         self.held.resize(len, 0);
-        self.file.read_exact_at(&mut self.held, record_offset(index))?;
-        for (at, record) in (index..).zip(self.held.chunks_mut(RECORD_LEN)) {
-            self.records.open(at, self.trailer.generation(at), at == last, record)?;
+        match self.file.read_exact_at(&mut self.held, record_offset(index)) {
+            Ok(()) => {}
+            Err(_) if count > 1 => return self.load(index, 1),
+            Err(error) => return Err(Damage(format!("record {index} cannot be read: {error}"))),
         }
         self.first = index;
-        self.count = count;
+        for (at, record) in (index..).zip(self.held.chunks_mut(RECORD_LEN)) {
+            match self.records.open(at, self.trailer.generation(at), at == last, record) {
+                Ok(_) => self.count += 1,
+                Err(_) if at > index => break,
+                Err(error) => return Err(Damage(format!("record {index} does not open: {error}"))),
+            }
+        }
         Ok(())
     }
 }
 
-fn read_sealed(file: &File, envelope: &[u8], offset: u64, end: u64, out: &mut Vec<u8>) -> Outcome<()> {
+fn read_sealed(file: &File, envelope: &[u8], offset: u64, end: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let start = out.len();
     out.resize(start + usize::try_from(end - offset).unwrap_or(0), 0);
     let bytes = &mut out[start..];
-    if let Err(error) = file.read_exact_at(bytes, offset) {
-        out.truncate(start);
-        return Err(error.into());
-    }
+    file.read_exact_at(bytes, offset)?;
     let (from, to) = (offset.max(HEAD_LEN as u64), end.min(HEADER_LEN as u64));
     if from < to {
         let (into, of) = ((from - offset) as usize, (from as usize) - HEAD_LEN);

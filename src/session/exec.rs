@@ -1,16 +1,11 @@
 //! The commands that `ssh HOST COMMAND` may give: one table, nothing executed, and no other. Each asks the keeper what an
 //! SFTP request could ask, and answers in the words that scripts and clients expect of the program of that name.
 
-use std::sync::Arc;
+mod answer;
+pub mod status;
 
-use russh::ChannelId;
-use russh::server::Handle;
+pub use answer::{Terminal, hash_input, run, usage};
 
-use super::channel::Shared;
-use super::operations;
-use super::reply::{KEEPER_GONE, NO_SUCH_FILE, NOT_KEPT, Outcome};
-use crate::ipc::jail::{Answer, DropStatus, Standing, ToKeeper};
-use crate::names::{escaped, hex};
 use crate::sftp::scp::Options;
 use crate::sftp::words::{self, Word};
 use crate::sums::{Algorithm, Keeps};
@@ -55,12 +50,15 @@ pub enum Command {
     },
 }
 
-/// The three files that a receipt is.
+/// The four files that a receipt is, and the two of the certificate beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Text,
     Signature,
     Content,
+    Proof,
+    Destroyed,
+    DestroyedSignature,
 }
 
 /// Why a command line is not done.
@@ -101,8 +99,8 @@ const SERVED: &[Served] = &[
     served(&["help"], "help", "this list", |rest| rest.is_empty().then_some(Command::Help)),
     served(
         &["receipt"],
-        "receipt [--sig | --content-sig] PATH",
-        "the receipt of a file you sent, or its signatures",
+        "receipt [--sig | --content-sig | --proof | --destroyed | --destroyed-sig] PATH",
+        "the receipt of a file you sent, its signatures, its proof, the certificate of its destruction",
         receipt,
     ),
     served(&["status"], "status PATH...", "what became of a file you sent, or that was sent to you", status),
@@ -203,6 +201,9 @@ fn receipt(rest: &[Word]) -> Option<Command> {
         [option, word] => match option.bytes.as_slice() {
             b"--sig" | b"--signature" => (Part::Signature, word),
             b"--content-sig" => (Part::Content, word),
+            b"--destroyed" => (Part::Destroyed, word),
+            b"--destroyed-sig" => (Part::DestroyedSignature, word),
+            b"--proof" => (Part::Proof, word),
             b"--" => (Part::Text, word),
             _ => return None,
         },
@@ -255,221 +256,11 @@ pub fn path(word: &[u8]) -> Option<VirtualPath> {
     VirtualPath::parse(bytes).ok()
 }
 
-/// The channel of one command.
-#[derive(Clone)]
-pub struct Terminal {
-    pub ssh: Handle,
-    pub id: ChannelId,
-}
-
-impl Terminal {
-    pub async fn print(&self, bytes: impl Into<bytes::Bytes>) {
-        let _ = self.ssh.data(self.id, bytes).await;
-    }
-
-    pub async fn complain(&self, line: String) {
-        let _ = self.ssh.extended_data(self.id, 1, format!("{line}\r\n").into_bytes()).await;
-    }
-
-    pub async fn exit(&self, status: u32) {
-        let _ = self.ssh.exit_status_request(self.id, status).await;
-        let _ = self.ssh.eof(self.id).await;
-        let _ = self.ssh.close(self.id).await;
-    }
-}
-
-/// Does a command whose whole input is its line, and ends its channel.
-pub async fn run(shared: Arc<Shared>, terminal: Terminal, command: Command) {
-    let failures = match command {
-        Command::Help => {
-            terminal.print(help(shared.admission.keeps)).await;
-            0
-        }
-        Command::ShellProbe => {
-            terminal.print(SHELL_PROBE_ANSWER).await;
-            0
-        }
-        Command::Receipt { path, part } => {
-            let text = receipt_text(&shared, path.clone(), part).await;
-            answer(&terminal, "receipt", path.as_bytes(), text).await
-        }
-        Command::Status { paths } => {
-            let mut failures = 0;
-            for path in paths {
-                let text = status_text(&shared, path.clone()).await;
-                failures += answer(&terminal, "status", path.as_bytes(), text).await;
-            }
-            failures
-        }
-        Command::Hash { style, files } => {
-            let mut failures = 0;
-            for (written, path) in files {
-                let whole = operations::digest(&shared, &path).await;
-                let hash = whole.map(|whole| whole.hash(style.algorithm).map(hex).unwrap_or_default());
-                // A line without a hash and no failure is how rclone takes it that a file has none. Told of a failure it
-                // says that the file was corrupted on its way, and removes what it has just delivered.
-                if hash.as_ref().is_ok_and(String::is_empty) {
-                    let say = format!("{}: {}: {}", style.program(), escaped(&written), NOT_KEPT.say);
-                    terminal.complain(say).await;
-                }
-                let line = hash.map(|hash| sum_line(&hash, &written, style));
-                failures += answer(&terminal, style.program(), &written, line).await;
-            }
-            failures
-        }
-        // Both have input of their own, and are begun by their channel.
-        Command::HashInput { .. } | Command::Scp { .. } => 1,
-    };
-    terminal.exit(if failures == 0 { 0 } else { FAILED }).await;
-}
-
-/// The end of standard input, for [`Command::HashInput`].
-pub async fn hash_input(terminal: Terminal, style: Style, empty: bool) {
-    if empty {
-        let line = if style.bsd { format!("{}\n", style.of_nothing()) } else { format!("{}  -\n", style.of_nothing()) };
-        terminal.print(line.into_bytes()).await;
-        return terminal.exit(0).await;
-    }
-    terminal.complain(format!("{}: standard input is not hashed here: name a file", style.program())).await;
-    terminal.exit(FAILED).await;
-}
-
-/// A line that was meant for one of the commands and is none.
-pub async fn usage(terminal: Terminal, say: String) {
-    terminal.complain(say).await;
-    terminal.exit(USAGE).await;
-}
-
-async fn answer(terminal: &Terminal, command: &str, subject: &[u8], text: Outcome<Vec<u8>>) -> u32 {
-    match text {
-        Ok(text) => {
-            terminal.print(text).await;
-            0
-        }
-        Err(refusal) => {
-            terminal.complain(format!("{command}: {}: {}", escaped(subject), refusal.say)).await;
-            1
-        }
-    }
-}
-
-/// As coreutils print it: a name that would break the line is escaped, and a backslash before the hash says so.
-fn sum_line(hash: &str, written: &[u8], style: Style) -> Vec<u8> {
-    let mut line = Vec::new();
-    if written.iter().any(|byte| b"\\\n\r".contains(byte)) {
-        line.push(b'\\');
-    }
-    line.extend_from_slice(hash.as_bytes());
-    line.extend_from_slice(if style.bsd { b" " } else { b"  " });
-    for &byte in written {
-        match byte {
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\r' => line.extend_from_slice(b"\\r"),
-            _ => line.push(byte),
-        }
-    }
-    line.push(b'\n');
-    line
-}
-
-fn help(keeps: Keeps) -> Vec<u8> {
-    let mut text = String::new();
-    for served in SERVED.iter().filter(|served| !served.what.is_empty() && served.is_for(keeps)) {
-        text.push_str(&format!("{:<38} {}\n", served.usage, served.what));
-    }
-    text.into_bytes()
-}
-
-async fn receipt_text(shared: &Shared, path: VirtualPath, part: Part) -> Outcome<Vec<u8>> {
-    match shared.keeper.ask(ToKeeper::Receipt { path }).await? {
-        Answer::Receipt(receipt) => Ok(match part {
-            Part::Text => receipt.text,
-            Part::Signature => receipt.signature,
-            Part::Content => receipt.content_signature,
-        }
-        .into_bytes()),
-        _ => Err(KEEPER_GONE),
-    }
-}
-
-async fn status_text(shared: &Shared, path: VirtualPath) -> Outcome<Vec<u8>> {
-    let tree = &shared.tree;
-    let disk = tree.resolve(path.clone());
-    if tree.shows_sealed(&path) && disk == path {
-        return Err(NO_SUCH_FILE);
-    }
-    let staged = if tree.exists(&disk) { None } else { tree.staging.size(&disk).filter(|_| tree.stat(&disk).is_ok()) };
-    // Of what is staged it knows whether that waits to be delivered; all else it says is of a file that was there before.
-    let told = shared.keeper.ask(ToKeeper::DropStatus { path: disk }).await;
-    match (told, staged) {
-        (Ok(Answer::DropStatus(status)), staged)
-            if staged.is_none() || matches!(status.standing, Standing::Waiting { .. }) =>
-        {
-            Ok(table(status_lines(&path, &status, shared.admission.user.as_str())))
-        }
-        (Err(refusal), _) if refusal != NO_SUCH_FILE => Err(refusal),
-        (Err(refusal), None) => Err(refusal),
-        (Ok(_), None) => Err(KEEPER_GONE),
-        (_, Some(size)) => {
-            let lines = [("path", escaped(path.as_bytes())), ("state", "not complete: it can be continued".to_owned())];
-            Ok(table(lines.into_iter().chain([("size", format!("{size} so far"))])))
-        }
-    }
-}
-
-fn table<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> Vec<u8> {
-    lines.into_iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect::<String>().into_bytes()
-}
-
-fn status_lines(path: &VirtualPath, status: &DropStatus, user: &str) -> Vec<(&'static str, String)> {
-    let standing = match status.standing {
-        Standing::Waiting { until } => format!("waiting until {until}"),
-        Standing::Live => "delivered".to_owned(),
-        Standing::Held => "held: kept past its expiry until it is released".to_owned(),
-        Standing::Expired => "expired: nobody can read it any more".to_owned(),
-        Standing::Destroyed { at } => format!("destroyed {at}"),
-        Standing::Removed { at } => format!("removed {at}"),
-        Standing::Superseded { at } => format!("superseded {at}"),
-    };
-    let mut lines = vec![
-        ("path", escaped(path.as_bytes())),
-        ("state", standing),
-        ("received", status.received.to_string()),
-        ("size", status.size.to_string()),
-        ("sha256", status.sha256.to_string()),
-    ];
-    lines.extend(status.sums.md5.map(|md5| ("md5", hex(&md5))));
-    lines.extend(status.sums.sha1.map(|sha1| ("sha1", hex(&sha1))));
-    lines.push(("expires", status.expires.map_or_else(|| "never".to_owned(), |end| end.to_string())));
-    if let Some(newer) = status.superseded {
-        let by = newer.by.map_or_else(String::new, |receipt| format!(" by receipt {receipt}"));
-        lines.push(("superseded", format!("{}{by}", newer.at)));
-    }
-    if matches!(status.standing, Standing::Waiting { .. }) {
-        lines.retain(|(name, _)| !["received", "expires"].contains(name));
-    }
-    if status.sender.as_str() != user {
-        lines.push(("from", status.sender.to_string()));
-    }
-    for to in &status.deliveries {
-        let mut said = match (to.count, to.last) {
-            (0, _) => "not picked up".to_owned(),
-            (1, Some(last)) => format!("picked up {last}"),
-            (count, Some(last)) => format!("picked up {count} times, last {last}"),
-            (count, None) => format!("picked up {count} times"),
-        };
-        if let Some(at) = to.removed {
-            said.push_str(&format!(", removed from the inbox {at}"));
-        }
-        lines.push(("to", format!("{}: {said}", to.user)));
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
+    use super::answer::sum_line;
     use super::*;
+    use crate::names::hex;
 
     const NONE: Keeps = Keeps { md5: false, sha1: false };
     const BOTH: Keeps = Keeps { md5: true, sha1: true };
@@ -488,6 +279,7 @@ mod tests {
             ("receipt --sig '/a/b c'", receipt("/a/b c", Part::Signature)),
             ("receipt --signature /a\\ b", receipt("/a b", Part::Signature)),
             ("receipt --content-sig /a", receipt("/a", Part::Content)),
+            ("receipt --proof /a", receipt("/a", Part::Proof)),
             ("receipt -- -a", receipt("/-a", Part::Text)),
             ("status /a ~/b", Command::Status { paths: vec![at("/a"), at("/b")] }),
             ("sha256sum", Command::HashInput { style: SHA256 }),

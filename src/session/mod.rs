@@ -19,7 +19,7 @@
 
 mod channel;
 mod download;
-mod exec;
+pub mod exec;
 mod keeper;
 mod namespace;
 mod operations;
@@ -35,11 +35,14 @@ mod tests;
 mod transport;
 mod upload;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
+
+use crate::clock::Time;
+use crate::config::settings::{OldAlgorithm, OldClients};
 
 /// A connection as the gate hands it over, in the process forked for it.
 #[derive(Debug)]
@@ -61,6 +64,18 @@ pub struct SessionSettings {
     /// Also offer MACs that are not encrypt-then-MAC, last and for AES-CTR alone: libssh2 before 1.11, and with it curl
     /// of Debian 12, knows neither those nor an AEAD cipher.
     pub old_macs: bool,
+    /// Who may use more of that kind.
+    pub old_clients: Vec<OldClients>,
+}
+
+impl SessionSettings {
+    /// What a client from `address` may use now beside what everybody may.
+    pub fn old_algorithms(&self, address: IpAddr, now: Time) -> Vec<OldAlgorithm> {
+        let mut old: Vec<OldAlgorithm> = self.old_macs.then_some(OldAlgorithm::HmacSha2).into_iter().collect();
+        let held = self.old_clients.iter().filter(|clients| clients.holds(address, now));
+        old.extend(held.flat_map(|clients| &clients.algorithms));
+        old
+    }
 }
 
 impl Default for SessionSettings {
@@ -69,6 +84,7 @@ impl Default for SessionSettings {
             server_id: concat!("sealdrop_", env!("CARGO_PKG_VERSION")).to_owned(),
             login_grace: Duration::from_secs(120),
             old_macs: false,
+            old_clients: Vec::new(),
         }
     }
 }

@@ -14,8 +14,8 @@ use reading::{read_receipts, stat};
 pub use {
     digests::{Query, check_file, digest},
     names::set_times,
-    reading::{ended, open_folder, open_for_reading, receipts_page},
-    uploads::{abandon, close_upload, open_upload, throw_away},
+    reading::{ended, open_folder, open_for_reading, pulled, receipts_page},
+    uploads::{abandon, close_upload, open_upload, renew_journal, throw_away},
 };
 
 use super::channel::{Open, Sftp, may_open};

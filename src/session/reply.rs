@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io;
 
 use crate::ipc::jail;
-use crate::seal::{ReadError, SealError};
+use crate::seal::{ReadError, SealError, Unfit};
 use crate::sftp::status::Status;
 use crate::vpath::PathError;
 
@@ -52,6 +52,15 @@ pub const SEALED_DIGEST: Refusal = Refusal::new(
     "the digest of a sealed file is not kept: compare what you open with its receipt",
 );
 pub const READ_ONLY_RECEIPTS: Refusal = Refusal::new(Status::PermissionDenied, "receipts cannot be changed");
+
+pub const CUT_SHORT: Refusal =
+    Refusal::failure("the end of this sealed file is missing: send the rest, or the whole again");
+
+impl From<Unfit> for Refusal {
+    fn from(unfit: Unfit) -> Self {
+        Self::new(Status::PermissionDenied, unfit.say())
+    }
+}
 
 impl From<(jail::Status, String)> for Refusal {
     fn from((status, say): (jail::Status, String)) -> Self {

@@ -24,6 +24,7 @@ use super::namespace::Tree;
 use super::porch::Porch;
 use super::scp::Scp;
 use super::{Newborn, SessionSettings, transport};
+use crate::clock;
 use crate::ipc::channel::{AsyncSocket, Socket};
 use crate::ipc::jail::{Admission, ToKeeper};
 use crate::sys::confine::{self, Confined};
@@ -35,6 +36,9 @@ const REPORTS_MAX: u32 = 50;
 /// How long an end waits for the client to take the goodbye, and for the keeper to note what was unfinished.
 const GOODBYE: Duration = Duration::from_secs(2);
 const FINISH: Duration = Duration::from_secs(20);
+
+/// How often the keeper hears of bytes that moved, for who looks at the sessions.
+const MOVED_EVERY: Duration = Duration::from_secs(5);
 
 type Channels = Mutex<HashMap<ChannelId, Line>>;
 
@@ -73,8 +77,9 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
         Err(error) => return failed("the connection", &error),
     };
     let (admitted, mut admission) = watch::channel(None);
-    let connection = Connection { porch: Some(Porch::new(keeper)), serving: None, admitted };
-    let config = Arc::new(transport::config(host_keys, &settings));
+    let old = settings.old_algorithms(peer.ip(), clock::now());
+    let config = Arc::new(transport::config(host_keys, &settings, &old));
+    let connection = Connection { porch: Some(Porch::new(keeper, old)), serving: None, admitted };
     let deadline = Instant::now() + settings.login_grace;
     let begun = tokio::time::timeout_at(deadline, russh::server::run_stream(config, stream, connection)).await;
     let mut running = match begun {
@@ -105,6 +110,7 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
     };
     let handle = running.handle();
     let mut orders = serving.shared.keeper.orders();
+    let (mut moved, mut told) = (tokio::time::interval(MOVED_EVERY), (0, 0));
     loop {
         let idle_until =
             *serving.active.lock().unwrap_or_else(PoisonError::into_inner) + serving.shared.admission.idle_max;
@@ -127,6 +133,12 @@ pub async fn live(newborn: Newborn, host_keys: Vec<PrivateKey>, settings: Sessio
                         break;
                     }
                     serving.secure();
+                }
+            }
+            _ = moved.tick() => {
+                let totals = serving.totals();
+                if std::mem::replace(&mut told, totals) != totals {
+                    serving.shared.keeper.tell(ToKeeper::Moved { sent: totals.0, received: totals.1 });
                 }
             }
             // While draining, whether the last file is closed is asked again each second.
@@ -223,10 +235,15 @@ impl Serving {
                 _ => {}
             }
         }
-        let (sent, received) = (&self.shared.sent, &self.shared.received);
+        let (sent, received) = self.totals();
         // What was told without waiting is on its way before the goodbye.
         tokio::task::yield_now().await;
-        self.shared.keeper.bye(sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed)).await;
+        self.shared.keeper.bye(sent, received).await;
+    }
+
+    /// Bytes sent and received so far.
+    fn totals(&self) -> (u64, u64) {
+        (self.shared.sent.load(Ordering::Relaxed), self.shared.received.load(Ordering::Relaxed))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Whoever works on a `.part` holds its lock, so two sessions never write one upload.
 //!
 //! The journal file begins with the plaintext length it stands for, in clear, so that STAT can answer it without a key, and
-//! with whether the upload is complete and waits to be delivered. Both come and go with the journal in one rename: what
+//! with whether the upload is complete and waits to be delivered, and the bucket of its key. They come and go with the journal in one rename: what
 //! STAT says and where an upload is continued are one value.
 
 use std::fs::File;
@@ -144,6 +144,14 @@ impl Staging {
         Ok(())
     }
 
+    /// The bucket that the journal's key is of: what to ask with when the upload is continued.
+    pub fn journal_bucket(&self, part: &Part) -> io::Result<u64> {
+        let mut bucket = [0; 8];
+        self.open_file(&format!("{}.jrn", part.stem), OFlag::O_RDONLY)?.read_exact_at(&mut bucket, CLEAR_LEN as u64)?;
+        Ok(u64::from_be_bytes(bucket))
+    }
+
+    /// With the number of its bucket before it, as it was given.
     pub fn read_journal(&self, part: &Part) -> io::Result<Vec<u8>> {
         self.read_from(part, CLEAR_LEN as u64)
     }

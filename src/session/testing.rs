@@ -15,10 +15,10 @@ use super::namespace::Tree;
 use super::staging::Staging;
 use crate::ipc::channel::{self, AsyncSocket};
 use crate::ipc::jail::{
-    Admission, Answer, Ask, Commit, FolderKind, FolderView, Key, Opened, ReceiptEntry, ReceiptText, Staged, Status,
-    ToKeeper, ToSession,
+    Admission, Answer, Ask, Commit, FolderKind, FolderView, JournalGrant, Key, Opened, ReceiptEntry, ReceiptText,
+    Staged, Status, ToKeeper, ToSession,
 };
-use crate::names::{DropId, ReceiptId, SessionId};
+use crate::names::{Digest, DropId, ReceiptId, SessionId};
 use crate::seal::{CHUNK, FileKey, HEAD_LEN, HEADER_LEN, Head, Mode, Reader, SIZE_MAX};
 use crate::sftp::packet::split_packet;
 use crate::sftp::wire::{Reader as Wire, Write as _};
@@ -50,7 +50,8 @@ pub fn grant(kind: FolderKind, drop: u8) -> Staged {
         kind,
         mode: 0,
         file_key: Some(Key([drop; 32])),
-        journal_key: Key([200; 32]),
+        journal: JournalGrant { bucket: 9, key: Key([200; 32]), renew: crate::clock::Time(u64::MAX) },
+        opens: Some(Key([200; 32])),
         temporary: false,
         waits: false,
         size_max: SIZE_MAX,
@@ -58,7 +59,9 @@ pub fn grant(kind: FolderKind, drop: u8) -> Staged {
         keeps: Default::default(),
         sender: "acme".parse().unwrap(),
         recipients: vec!["lab".parse().unwrap()],
+        escrow: None,
         server: "test".to_owned(),
+        sealed_to: Vec::new(),
     }
 }
 
@@ -78,6 +81,8 @@ pub fn opened(file: File, key: [u8; 32]) -> (Vec<u8>, [u8; 32]) {
 pub struct Desk {
     pub log: Vec<String>,
     keys: HashMap<[u8; 16], [u8; 32]>,
+    /// Of what was committed.
+    said: HashMap<[u8; 16], (u64, Digest)>,
     /// Refuse every commit with these words.
     pub refuse_commit: Option<String>,
     pub hold_commits: bool,
@@ -220,6 +225,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
                 return Answer::Waiting { until: crate::clock::Time(0) };
             }
             assert_eq!(desk.keys.insert(drop.0, file_key.0), Some(file_key.0), "under the key that was granted");
+            desk.said.insert(drop.0, (size, sha256));
             let mut header = [1; HEADER_LEN];
             file.read_exact_at(&mut header, 0).unwrap();
             assert!(header[HEAD_LEN..].iter().all(|b| *b == 0), "the envelope area is the keeper's");
@@ -245,10 +251,22 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             }
             let head = Head::parse(&header).unwrap();
             let drop = head.drop_id();
+            let (size, sha256) = desk.said[&drop.0];
             if head.mode() == Mode::Sealed {
-                return Answer::Opened(Box::new(Opened::Sealed { drop, envelope: vec![0xEE; 8096] }));
+                return Answer::Opened(Box::new(Opened::Sealed {
+                    drop,
+                    size,
+                    envelope: vec![0xEE; 8096],
+                    counted: false,
+                }));
             }
-            Answer::Opened(Box::new(Opened::Managed { drop, file_key: Key(desk.keys[&drop.0]) }))
+            Answer::Opened(Box::new(Opened::Managed {
+                drop,
+                file_key: Key(desk.keys[&drop.0]),
+                size,
+                sha256,
+                counted: false,
+            }))
         }
         ToKeeper::Remove { path } => match fs::remove_file(on_disk(&path)) {
             Ok(()) => {
@@ -268,7 +286,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             Ok(()) => Answer::Done,
             Err(_) => sorry(Status::Failure, "this name is taken"),
         },
-        ToKeeper::Rejected { .. } => {
+        ToKeeper::Rejected { .. } | ToKeeper::Certificate { .. } | ToKeeper::Paper { .. } => {
             Answer::Sorry { status: crate::ipc::jail::Status::NoSuchFile, say: "no such file or folder".into() }
         }
         ToKeeper::Receipts { path, after } => {
@@ -296,6 +314,7 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
                 text: format!("receipt for {path}\n"),
                 signature: "signature\n".to_owned(),
                 content_signature: "content\n".to_owned(),
+                proof: "proof\n".to_owned(),
             }))
         }
         ToKeeper::Digests { .. } | ToKeeper::DropStatus { .. } => sorry(Status::NoSuchFile, "no such file or folder"),
@@ -317,7 +336,11 @@ fn answer(dir: &Path, desk: &mut Desk, request: ToKeeper, descriptors: Vec<std::
             Answer::Done
         }
         ToKeeper::List { .. } => Answer::Listed { waiting: Vec::new(), more: false },
-        ToKeeper::RemoveFolder { .. } | ToKeeper::Bye { .. } => Answer::Done,
+        ToKeeper::RenewJournal { .. } => {
+            desk.log.push("renew journal".to_owned());
+            Answer::Journal(JournalGrant { bucket: 10, key: Key([201; 32]), renew: crate::clock::Time(u64::MAX) })
+        }
+        ToKeeper::RemoveFolder { .. } | ToKeeper::Moved { .. } | ToKeeper::Bye { .. } => Answer::Done,
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::io::BufReader;
 use tokio::net::TcpStream;
 
 use super::SessionSettings;
+use crate::config::settings::OldAlgorithm;
 
 /// russh reads a packet in two steps, length and body; through this buffer 512 MiB take 7,500 system calls, not 34,000.
 const READ_BUFFER: usize = 256 * 1024;
@@ -47,8 +48,15 @@ const CIPHERS: &[cipher::Name] =
 
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
-/// With `old_macs`. They have no part in an AEAD cipher.
-const OLD_MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+/// For old clients. The MACs have no part in an AEAD cipher.
+const OLD_KEX: &[(OldAlgorithm, kex::Name)] =
+    &[(OldAlgorithm::Group14Sha256, kex::DH_G14_SHA256), (OldAlgorithm::Group14Sha1, kex::DH_G14_SHA1)];
+const OLD_MACS: &[(OldAlgorithm, mac::Name)] = &[
+    (OldAlgorithm::HmacSha2, mac::HMAC_SHA256),
+    (OldAlgorithm::HmacSha2, mac::HMAC_SHA512),
+    (OldAlgorithm::HmacSha1, mac::HMAC_SHA1),
+];
+const OLD_KEYS: &[(OldAlgorithm, Algorithm)] = &[(OldAlgorithm::SshRsa, Algorithm::Rsa { hash: None })];
 
 /// Host keys we may have, and the users' signatures we announce (`server-sig-algs`). `ssh-rsa` is RSA with SHA-1.
 const KEYS: &[Algorithm] = &[
@@ -63,11 +71,20 @@ const KEYS: &[Algorithm] = &[
 ];
 
 /// Whether a user's signature of this algorithm is ever looked at.
-pub fn accepts_user_key(algorithm: &Algorithm) -> bool {
-    KEYS.contains(algorithm)
+pub fn accepts_user_key(algorithm: &Algorithm, old: &[OldAlgorithm]) -> bool {
+    let sha1 = old.contains(&OldAlgorithm::SshRsa) && matches!(algorithm, Algorithm::Rsa { hash: None });
+    KEYS.contains(algorithm) || sha1
 }
 
-pub fn config(host_keys: Vec<PrivateKey>, settings: &SessionSettings) -> Config {
+/// `base`, and then those of `more` whose algorithm is among the old ones: last, so that a client which knows better never
+/// gets them.
+fn with_old<T: Clone>(base: &'static [T], old: &[OldAlgorithm], more: &[(OldAlgorithm, T)]) -> Cow<'static, [T]> {
+    let more: Vec<T> = more.iter().filter(|(word, _)| old.contains(word)).map(|(_, name)| name.clone()).collect();
+    if more.is_empty() { Cow::Borrowed(base) } else { Cow::Owned([base, &more].concat()) }
+}
+
+/// `old` is what this client may use beside what everybody may.
+pub fn config(host_keys: Vec<PrivateKey>, settings: &SessionSettings, old: &[OldAlgorithm]) -> Config {
     let mut methods = MethodSet::empty();
     methods.push(MethodKind::PublicKey);
     methods.push(MethodKind::Password);
@@ -83,11 +100,11 @@ pub fn config(host_keys: Vec<PrivateKey>, settings: &SessionSettings) -> Config 
         // Replies on their way from a task to the connection: each is at most 255 KiB.
         event_buffer_size: 4,
         preferred: Preferred {
-            kex: Cow::Borrowed(KEX),
-            key: Cow::Borrowed(KEYS),
+            kex: with_old(KEX, old, OLD_KEX),
+            key: with_old(KEYS, old, OLD_KEYS),
             host_key_certificates: Cow::Borrowed(&[]),
             cipher: Cow::Borrowed(CIPHERS),
-            mac: Cow::Borrowed(if settings.old_macs { OLD_MACS } else { MACS }),
+            mac: with_old(MACS, old, OLD_MACS),
             compression: Cow::Borrowed(&[compression::NONE]),
         },
         // An agent may hold several keys, and each that is not the right one counts.
@@ -125,7 +142,7 @@ mod tests {
 
     #[test]
     fn only_aead_ciphers_and_etm_macs_are_offered() {
-        let config = config(Vec::new(), &SessionSettings::default());
+        let config = config(Vec::new(), &SessionSettings::default(), &[]);
         assert!(
             config.preferred.cipher.iter().all(|c| {
                 c.as_ref().contains("gcm") || c.as_ref().contains("poly1305") || c.as_ref() == "aes256-ctr"
@@ -139,11 +156,33 @@ mod tests {
     }
 
     #[test]
+    fn old_algorithms_come_last_and_only_where_and_until_the_operator_says() {
+        use crate::clock::Time;
+        use crate::config::settings::OldClients;
+        let until = Time(1_800_000_000_000);
+        let from = vec!["203.0.113.0/24".parse().unwrap()];
+        let algorithms = vec![OldAlgorithm::HmacSha1, OldAlgorithm::Group14Sha1, OldAlgorithm::SshRsa];
+        let old_clients = vec![OldClients { from, until, algorithms: algorithms.clone() }];
+        let settings = SessionSettings { old_clients, ..SessionSettings::default() };
+        let old = |address: &str, at| settings.old_algorithms(address.parse().unwrap(), Time(at));
+        assert_eq!(old("::ffff:203.0.113.9", until.0 - 1), algorithms);
+        assert_eq!(old("203.0.113.9", until.0), []);
+        assert_eq!(old("203.0.114.9", until.0 - 1), []);
+        let offered = config(Vec::new(), &settings, &algorithms);
+        let last = |names: Vec<&str>| names.last().map(|name| (*name).to_owned());
+        assert_eq!(last(offered.preferred.mac.iter().map(AsRef::as_ref).collect()).as_deref(), Some("hmac-sha1"));
+        let kex = last(offered.preferred.kex.iter().map(AsRef::as_ref).collect());
+        assert_eq!(kex.as_deref(), Some("diffie-hellman-group14-sha1"));
+        assert_eq!(offered.preferred.key.last(), Some(&Algorithm::Rsa { hash: None }));
+    }
+
+    #[test]
     fn rsa_with_sha1_is_no_signature() {
-        assert!(!accepts_user_key(&Algorithm::Rsa { hash: None }));
-        assert!(!accepts_user_key(&Algorithm::Dsa));
-        assert!(accepts_user_key(&Algorithm::Rsa { hash: Some(HashAlg::Sha256) }));
-        assert!(accepts_user_key(&Algorithm::SkEd25519));
+        assert!(!accepts_user_key(&Algorithm::Rsa { hash: None }, &[]));
+        assert!(accepts_user_key(&Algorithm::Rsa { hash: None }, &[OldAlgorithm::SshRsa]));
+        assert!(!accepts_user_key(&Algorithm::Dsa, &[OldAlgorithm::SshRsa]));
+        assert!(accepts_user_key(&Algorithm::Rsa { hash: Some(HashAlg::Sha256) }, &[]));
+        assert!(accepts_user_key(&Algorithm::SkEd25519, &[]));
     }
 
     /// What a hardware key signs: the application's digest, its flags and counter, and the message's digest.

@@ -7,22 +7,25 @@
 //! a journal is lowered before anything that it stands for is changed.
 
 mod ahead;
+mod end_to_end;
 mod finish;
 mod resize;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
 use ahead::Ahead;
 pub use ahead::SessionCount;
+use end_to_end::Wanted;
 
 use super::reply::{DAMAGED, GAP, NO_SPACE_LEFT, Outcome, Refusal, TOO_LARGE};
 use super::staging::{Part, Staging};
-use crate::clock;
-use crate::ipc::jail::{FolderKind, Staged};
+use crate::clock::{self, Time};
+use crate::ipc::jail::{FolderKind, JournalGrant, Staged};
 use crate::names::{Digest, DropId};
 use crate::seal::{
     CHUNK, FileKey, HEADER_LEN, Head, Journal, JournalKey, Midstate, Mode, RECORD_LEN, Reader, Records, Saved,
@@ -51,6 +54,9 @@ const SYNC_EVERY: u64 = 16 << 20;
 /// what was cut off.
 const ANCHOR_FAR: u64 = 2 * SYNC_EVERY;
 
+/// A keeper that did not answer is asked again for another journal key.
+const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+
 const CHUNK_U64: u64 = CHUNK as u64;
 
 /// What an existing file of a shared folder gives to its new version as long as the client has not written there.
@@ -67,6 +73,8 @@ pub struct Upload {
     /// Reading it back was refused, and reported.
     pub refused_reading: bool,
     grant: Grant,
+    /// What it has to be, where not everything is taken.
+    wanted: Option<Wanted>,
     key: FileKey,
     head: Head,
     records: Records,
@@ -82,6 +90,8 @@ pub struct Upload {
     tail: Zeroizing<Vec<u8>>,
     ahead: Ahead,
     base: Option<(Base, u64)>,
+    /// The older version, and what was found wrong with it: for the keeper to know.
+    pub base_damage: Option<(DropId, String)>,
     /// `None` once something under it has changed: then it is made anew at the end.
     digest: Option<Midstate>,
     /// The digest of the full records alone, if it is known.
@@ -108,18 +118,51 @@ pub struct Upload {
     continued_at: Option<u64>,
     habits: Habits,
     interrupted: bool,
+    renewal: Renewal,
     fault: Option<Refusal>,
 }
 
 /// What the keeper granted that is needed until the end.
 struct Grant {
-    journal_key: JournalKey,
+    journal: JournalSeal,
     size_max: u64,
     /// What a byte more is told.
     too_large: Refusal,
     sender: String,
     recipients: Vec<String>,
     server: String,
+}
+
+/// What journals are sealed with, until it has to be another.
+struct JournalSeal {
+    bucket: u64,
+    key: JournalKey,
+    renew: Time,
+}
+
+impl From<&JournalGrant> for JournalSeal {
+    fn from(grant: &JournalGrant) -> Self {
+        Self { bucket: grant.bucket, key: JournalKey::from_bytes(grant.key.0), renew: grant.renew }
+    }
+}
+
+/// Where the keeper's answer to a renewal is left for the upload.
+#[derive(Clone, Default)]
+pub struct Renewal(Arc<Mutex<Asked>>);
+
+#[derive(Default)]
+enum Asked {
+    #[default]
+    Nothing,
+    /// At that time; if it was in vain, again a while later.
+    Yes(Time),
+    Answered(JournalGrant),
+}
+
+impl Renewal {
+    pub fn answered(&self, grant: JournalGrant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Asked::Answered(grant);
+    }
 }
 
 /// How the handle was opened, which tells what a truncation means.
@@ -147,7 +190,7 @@ impl Upload {
         let key = staged.file_key.as_ref().map(|key| FileKey::from_bytes(key.0)).ok_or(DAMAGED)?;
         let mode = Mode::from_byte(staged.mode).ok_or(DAMAGED)?;
         let head = Head::new(staged.drop, mode, &key)?;
-        let mut upload = Self::with(path, part, staged, habits, head, key);
+        let mut upload = Self::with(path, part, staged, habits, head, key)?;
         upload.buffer.extend_from_slice(&upload.head.to_bytes());
         upload.buffer.resize(HEADER_LEN, 0);
         upload.header_in_buffer = true;
@@ -159,10 +202,12 @@ impl Upload {
     /// does not open.
     pub fn resume(path: VirtualPath, part: Part, staging: &Staging, staged: &Staged, habits: Habits) -> Outcome<Self> {
         let head = part.head().ok_or(DAMAGED)?;
-        let journal_key = JournalKey::from_bytes(staged.journal_key.0);
-        let journal = Journal::open(head.drop_id(), &journal_key, &staging.read_journal(&part)?)?;
+        let opens = staged.opens.as_ref().map(|key| JournalKey::from_bytes(key.0)).ok_or(DAMAGED)?;
+        let journal = staging.read_journal(&part)?;
+        let (_bucket, journal) = journal.split_first_chunk::<8>().ok_or(DAMAGED)?;
+        let journal = Journal::open(head.drop_id(), &opens, journal)?;
         head.check(&journal.file_key)?;
-        let mut upload = Self::with(path, part, staged, habits, head, journal.file_key.clone());
+        let mut upload = Self::with(path, part, staged, habits, head, journal.file_key.clone())?;
         let held = upload.part.len()?.saturating_sub(HEADER_LEN as u64) / RECORD_LEN as u64;
         upload.generations = journal.gens.iter().copied().collect();
         upload.full = journal.records.min(held);
@@ -199,9 +244,9 @@ impl Upload {
         Ok(upload)
     }
 
-    fn with(path: VirtualPath, part: Part, staged: &Staged, habits: Habits, head: Head, key: FileKey) -> Self {
+    fn with(path: VirtualPath, part: Part, staged: &Staged, habits: Habits, head: Head, key: FileKey) -> Outcome<Self> {
         let records = Records::new(&head, &key);
-        Self {
+        Ok(Self {
             path,
             drop: head.drop_id(),
             kind: staged.kind,
@@ -210,13 +255,14 @@ impl Upload {
             mtime: None,
             refused_reading: false,
             grant: Grant {
-                journal_key: JournalKey::from_bytes(staged.journal_key.0),
+                journal: JournalSeal::from(&staged.journal),
                 size_max: staged.size_max.min(crate::seal::SIZE_MAX),
                 too_large: if staged.quota { NO_SPACE_LEFT } else { TOO_LARGE },
                 sender: staged.sender.to_string(),
-                recipients: staged.recipients.iter().map(ToString::to_string).collect(),
+                recipients: staged.recipients.iter().map(ToString::to_string).chain(staged.escrow.clone()).collect(),
                 server: staged.server.clone(),
             },
+            wanted: Wanted::new(&staged.sealed_to)?,
             key,
             head,
             records,
@@ -228,6 +274,7 @@ impl Upload {
             header_in_buffer: false,
             tail: Zeroizing::new(Vec::with_capacity(CHUNK)),
             base: None,
+            base_damage: None,
             digest: Some(Midstate::keeping(staged.keeps)),
             keeps: staged.keeps,
             at_record: Some(Midstate::keeping(staged.keeps)),
@@ -246,8 +293,29 @@ impl Upload {
             continued_at: None,
             habits,
             interrupted: false,
+            renewal: Renewal::default(),
             fault: None,
+        })
+    }
+
+    /// Takes up a new journal key that has come; answers where to leave one if it is time to ask. What the journal on disk
+    /// is sealed with changes with the next journal.
+    pub fn renewal(&mut self, now: Time) -> Option<Renewal> {
+        let mut asked = self.renewal.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*asked {
+            Asked::Answered(grant) => {
+                self.grant.journal = JournalSeal::from(grant);
+                *asked = Asked::Nothing;
+            }
+            Asked::Yes(at) if now < at.plus(RENEWAL_RETRY) => return None,
+            Asked::Nothing | Asked::Yes(_) => {}
         }
+        if now < self.grant.journal.renew {
+            return None;
+        }
+        *asked = Asked::Yes(now);
+        drop(asked);
+        Some(self.renewal.clone())
     }
 
     /// Bytes of `base` stand wherever this upload has none of its own yet.

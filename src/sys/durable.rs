@@ -69,6 +69,13 @@ pub fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(nix::fcntl::posix_fallocate(file, signed(offset)?, signed(len)?)?)
 }
 
+/// The same for what a file may grow by; its length stays as it is.
+pub fn reserve_beyond(file: &File, len: u64) -> io::Result<()> {
+    let signed = |n: u64| i64::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
+    let end = signed(file.metadata()?.len())?;
+    Ok(nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE, end, signed(len)?)?)
+}
+
 /// Bytes an unprivileged process may still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::{Pid, Uid, User};
+use nix::unistd::{Group, Pid, Uid, User};
 
 /// Who is at the other end of a unix socket, as the kernel saw it when the connection was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,52 @@ pub struct Peer {
 pub fn peer(fd: BorrowedFd<'_>) -> io::Result<Peer> {
     let creds = getsockopt(&fd, sockopt::PeerCredentials)?;
     Ok(Peer { pid: creds.pid(), uid: creds.uid(), gid: creds.gid() })
+}
+
+/// The supplementary groups of who is at the other end, as of the connection.
+pub fn peer_groups(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0u32; 64];
+    loop {
+        let room = size_of_val(groups.as_slice());
+        let mut length = libc::socklen_t::try_from(room).map_err(io::Error::other)?;
+        // SAFETY: the buffer is `groups`, of `length` bytes; the kernel writes whole gids and how many bytes they take, or
+        // nothing but that number if there is no room.
+        let done = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let needed = usize::try_from(length).map_err(io::Error::other)?.div_ceil(size_of::<u32>());
+        match Errno::result(done) {
+            Ok(_) => {
+                groups.truncate(needed);
+                return Ok(groups);
+            }
+            Err(Errno::ERANGE) if needed > groups.len() => groups.resize(needed, 0),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The account that `pid`'s login was made with, which `su` and `sudo` leave alone (pam_loginuid(8)); `None` where there was
+/// no login, or the kernel keeps none.
+pub fn login_uid(pid: i32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
+}
+
+/// The name of an account, if it has one.
+pub fn user_name(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}
+
+/// The number of a group, `None` if there is none of that name.
+pub fn group_id(name: &str) -> io::Result<Option<u32>> {
+    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
 }
 
 /// The effective user id.
@@ -135,6 +181,13 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
         }
         from = last.saturating_add(2);
     }
+    Ok(())
+}
+
+/// Every descriptor but stdin, stdout and stderr is closed when this process executes a program, and not before.
+pub(crate) fn close_at_exec() -> io::Result<()> {
+    // SAFETY: close_range takes three numbers, and with this flag closes nothing.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
     Ok(())
 }
 
@@ -250,6 +303,13 @@ mod tests {
     fn a_peer_is_known_by_its_uid() {
         let (a, _b) = crate::sys::packet::pair().unwrap();
         assert_eq!(peer(a.as_fd()).unwrap(), Peer { pid: std::process::id() as i32, uid: uid(), gid: gid() });
+    }
+
+    #[test]
+    fn a_peers_groups_are_those_of_this_process() {
+        let (a, _b) = crate::sys::packet::pair().unwrap();
+        let own: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        assert_eq!(peer_groups(a.as_fd()).unwrap(), own);
     }
 
     #[test]

@@ -31,6 +31,33 @@ fn a_sealed_recipient_opens_its_drop_offline_with_its_identity_alone() {
 }
 
 #[test]
+fn a_drop_for_an_ssh_key_opens_with_that_key_and_a_managed_post_quantum_one_as_it_is_read() {
+    let mut site = Site::prepared();
+    // The key that the lab logs in with.
+    let public = fs::read_to_string(site.place().key(LAB).with_extension("pub")).unwrap();
+    for (user, from, to) in [
+        (LAB, "key = \"sealdrop1", format!("key = \"{}\" # \"sealdrop1", public.trim_end())),
+        (RADIOLOGY, "[inbox]", "[inbox]\nkem = \"mlkem768-p256\"".to_owned()),
+    ] {
+        let path = site.place().policy(user);
+        let policy = fs::read_to_string(&path).unwrap();
+        fs::write(&path, policy.replacen(from, &to, 1)).unwrap();
+    }
+    site.start().unwrap();
+    let bytes = content("for a key of SSH ", 70_000);
+    site.partner().put(&site.file("a.dcm", &bytes), "/lab/a.dcm");
+    site.partner().put(&site.file("a.dcm", &bytes), "/radiology/a.dcm");
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/a.dcm") == bytes);
+    let sealed = site.recipient(LAB).get("/inbox/partner/a.dcm.sealed");
+    site.file("a.sealed", &sealed);
+    let mut open = std::process::Command::new(SEALDROP);
+    open.arg("open").arg("-i").arg(site.place().key(LAB)).args(["-o", "opened", "a.sealed"]).current_dir(site.work());
+    run(open, b"").ok();
+    assert!(fs::read(site.work().join("opened")).unwrap() == bytes);
+    site.recipient(LAB).open_offline("a.sealed", "no").fails();
+}
+
+#[test]
 fn a_changed_byte_anywhere_in_a_sealed_file_is_an_error() {
     let site = Site::new();
     site.partner().put(&site.file("a.dcm", &content("for the lab ", 200_000)), "/lab/a.dcm");

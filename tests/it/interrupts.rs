@@ -36,7 +36,7 @@ fn start(user: User<'_>, client: &str, remote: &str) -> Child {
     if !local.exists() {
         File::create(&local).and_then(|file| file.set_len(ENDLESS)).expect("a sparse file");
     }
-    let mut command = match client {
+    let command = match client {
         "sftp" => user.sftp_batch(&site.file("batch", format!("put endless.dcm {remote}\n").as_bytes())),
         "scp" => {
             let mut command = Command::new("scp");
@@ -49,8 +49,14 @@ fn start(user: User<'_>, client: &str, remote: &str) -> Child {
         "paramiko" => user.paramiko_command(&format!("sftp.put('endless.dcm', {remote:?}, confirm=False)")),
         other => panic!("no client {other}"),
     };
-    command.current_dir(site.work()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("the client starts")
+    // A suite that is run in the background may have SIGINT ignored, which a client would inherit.
+    let mut reached = Command::new("env");
+    reached.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        value.map(|value| reached.env(name, value));
+    }
+    reached.current_dir(site.work()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    reached.spawn().expect("the client starts")
 }
 
 /// Stops `client` by `signal` when it has sent some.

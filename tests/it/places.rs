@@ -23,8 +23,14 @@ pub const RECORDED: usize = 5;
 /// Places of a commit that turns out to be a duplicate; from the second on it is receipted.
 const DUPLICATE: [&str; 3] = ["duplicate-named", "duplicate-recorded", "duplicate-settled"];
 
-pub const SWEEP: [&str; 5] =
-    ["sweep-begun", "sweep-unlinked", "sweep-recorded", "sweep-key-destroyed", "sweep-key-recorded"];
+pub const SWEEP: [&str; 6] = [
+    "sweep-begun",
+    "sweep-unlinked",
+    "sweep-recorded",
+    "sweep-key-destroyed",
+    "sweep-key-recorded",
+    "sweep-key-certified",
+];
 
 const REMOVAL: [&str; 1] = ["removal-recorded"];
 
@@ -33,6 +39,7 @@ const MARKER: &str = "MARKER^PLACES^1984";
 #[test]
 fn every_place_is_tried() {
     let all = COMMIT.iter().chain(&DUPLICATE).chain(&crate::finalize::PLACES).chain(&SWEEP).chain(&REMOVAL);
+    let all = all.chain(&crate::shred::SHRED).chain(&crate::shred::HOLD).chain(&crate::pickups::PLACES);
     let all: Vec<&str> = all.copied().collect();
     assert_eq!(all, sealdrop::keeper::crash::PLACES);
 }
@@ -255,6 +262,7 @@ tests! { a_crash_in_a_sweep:
     a_crash_when_the_expiries_were_recorded => "sweep-recorded",
     a_crash_when_a_shred_key_was_destroyed => "sweep-key-destroyed",
     a_crash_when_that_destruction_was_recorded => "sweep-key-recorded",
+    a_crash_when_its_drops_were_certified => "sweep-key-certified",
 }
 
 tests! { a_crash_in_a_removal:

@@ -9,6 +9,7 @@ mod disk;
 mod model;
 mod mount;
 mod plant;
+mod rotations;
 
 pub use disk::Disk;
 pub use mount::Mounted;

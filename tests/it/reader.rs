@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sealdrop::cli::demo::place::LAB;
+use sealdrop::seal::Identity;
 
 use crate::run::{Ran, run};
 use crate::site::{SEALDROP, Site, content, have_python};
@@ -52,7 +53,11 @@ fn two_readers_agree_on_every_spoilt_file() {
     for vector in
         vectors().into_iter().filter(|v| v.get("kind") == "sealed" && v.get("expect") == "ok" && v.bytes.len() < 20_000)
     {
-        for (how, bytes) in spoilt(&vector) {
+        // Slow to open, a passphrase for everyone and ML-KEM in Python, so fewer of these.
+        let identity = vector.header.get("identity").map(|text| Identity::parse(text).unwrap());
+        let quick =
+            identity.is_some_and(|identity| !identity.kem().is_post_quantum()) && !vector.name.starts_with("ok-mixed");
+        for (how, bytes) in spoilt(&vector).into_iter().step_by(if quick { 1 } else { 24 }) {
             let mut spoilt = Vector { bytes, ..vector.clone() };
             let word = spoilt.word();
             spoilt.header.insert("expect".into(), word.into());
@@ -98,9 +103,11 @@ fn a_reader_written_from_the_page_opens_what_seal_writes() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for kem in ["p256", "x25519"] {
+    for kem in ["p256", "x25519", "mlkem768-p256", "x-wing"] {
         let (identity, recipient) = keys(folder.path(), kem);
-        for size in [0, 1, 65_535, 65_536, 65_537, 3 * 1024 * 1024 + 5] {
+        let sizes: &[usize] =
+            if kem.len() > 6 || kem == "x-wing" { &[7] } else { &[0, 1, 65_535, 65_536, 65_537, 3 * 1024 * 1024 + 5] };
+        for &size in sizes {
             let (plain, sealed) = (folder.path().join("plain"), folder.path().join(format!("{kem}-{size}.sealed")));
             let bytes = content("sealed by hand ", size);
             fs::write(&plain, &bytes).unwrap();
@@ -112,6 +119,22 @@ fn a_reader_written_from_the_page_opens_what_seal_writes() {
             read.ok();
         }
     }
+    // One file to an SSH key and with a passphrase, opened by either.
+    let at = |name: &str| folder.path().join(name);
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "a@b", "-f"]).arg(at("id_ed25519"));
+    run(keygen, b"").ok();
+    fs::write(at("words"), "Wüstenfuchs im Nebelmoor zählt Kieselsteine\n").unwrap();
+    let mut seal = Command::new(SEALDROP);
+    seal.arg("seal").arg("-R").arg(at("id_ed25519.pub")).arg("--passphrase-file").arg(at("words"));
+    seal.arg("-o").arg(at("both.sealed")).arg(at("plain"));
+    run(seal, b"").ok();
+    let by_key = opened(&at("id_ed25519"), &at("both.sealed"));
+    let mut command = python("reader.py");
+    command.arg("--passphrase-file").arg(at("words")).arg(at("both.sealed"));
+    let by_words = run(command, b"");
+    let plain = fs::read(at("plain")).unwrap();
+    assert!(by_key.stdout == plain && by_words.stdout == plain, "{}{}", by_key.stderr, by_words.stderr);
     let (other, _) = keys(folder.path(), "p256");
     let refusal = opened(&other, &folder.path().join("p256-1.sealed")).fails_with(1);
     assert!(refusal.contains("not-for-this-identity"), "{refusal}");

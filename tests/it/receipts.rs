@@ -59,6 +59,42 @@ fn a_receipt_is_listed_saved_and_verifies_from_the_admins_side_too() {
 }
 
 #[test]
+fn the_proof_of_a_receipt_shows_that_it_is_in_the_log_and_no_other_is() {
+    let site = Site::new();
+    let partner = site.partner();
+    for name in ["a.dcm", "b.dcm"] {
+        partner.put(&site.file(name, name.as_bytes()), &format!("/radiology/{name}"));
+    }
+    // A whole folder dragged out, as WinSCP and FileZilla do: each file has the size that the listing said.
+    partner.sftp("get -r /receipts got").ok();
+    let listing = partner.sftp("ls -l /receipts/radiology").ok();
+    let got = site.work().join("got/radiology");
+    for part in [".receipt", ".receipt.sig", ".receipt.proof", ".content.sig"] {
+        let name = format!("a.dcm{part}");
+        let size = std::fs::metadata(got.join(&name)).unwrap().len().to_string();
+        let line = listing.lines().find(|line| line.trim_end().ends_with(&name)).expect("it is listed");
+        assert!(line.split_whitespace().any(|word| word == size), "{line}, and it has {size}");
+    }
+    let proof = partner.ssh(&["-T"], &["receipt --proof /radiology/a.dcm"]).ok();
+    assert_eq!(proof, std::fs::read_to_string(got.join("a.dcm.receipt.proof")).unwrap());
+    assert!(proof.starts_with("c2sp.org/tlog-proof@v1\nextra ") && proof.contains("/audit\n"), "{proof}");
+    let verify = |receipt: &str, proof: &str| {
+        let mut command = std::process::Command::new(SEALDROP);
+        command.arg("verify").arg("--receipt").arg(got.join(receipt)).arg("--proof").arg(got.join(proof));
+        command.arg("--signers").arg(site.place().allowed_signers());
+        run(command, b"")
+    };
+    assert!(verify("a.dcm.receipt", "a.dcm.receipt.proof").ok().contains("In the log: event "));
+    verify("b.dcm.receipt", "b.dcm.receipt.proof").ok();
+    assert!(verify("a.dcm.receipt", "b.dcm.receipt.proof").fails_with(1).contains("another receipt's"));
+    for (name, from, to) in [("x", "index ", "index 1"), ("y", "extra ey", "extra eY"), ("z", "/audit\n", "/audit\n1")]
+    {
+        std::fs::write(got.join(name), proof.replacen(from, to, 1)).unwrap();
+        verify("a.dcm.receipt", name).fails_with(1);
+    }
+}
+
+#[test]
 fn receipts_are_read_only_and_only_ones_own() {
     let site = Site::new();
     site.partner().put(&site.file("a.dcm", b"x"), "/radiology/a.dcm");

@@ -48,6 +48,7 @@ fn a_refused_upload_is_explained_to_its_sender() {
         "large.dcm.rejected",
         "once.dcm.content.sig",
         "once.dcm.receipt",
+        "once.dcm.receipt.proof",
         "once.dcm.receipt.sig",
         "once.dcm.rejected",
         "virus.exe.rejected",

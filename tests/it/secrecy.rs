@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
+use crate::root_key::assert_secret;
 use crate::site::{SEALDROP, Site, content, have, have_python};
 
 const MARKER: &str = "MARKER^DOE^JANE^1984-02-29";
@@ -156,6 +157,16 @@ fn keys_are_private_and_no_command_prints_one() {
         assert!(!told.contains(root), "{words:?} prints the root key");
     }
     assert!(!site.log().contains(root) && !site.log().contains("PRIVATE KEY"));
+    let keys = site.place().state().join("keys");
+    let raw = sealdrop::names::from_hex::<32>(root).unwrap();
+    assert_secret(&site, root.as_bytes(), Some(&keys.join("root")));
+    assert_secret(&site, &raw, None);
+    for name in ["receipt", "host_ed25519", "host_ecdsa"] {
+        let text = std::fs::read_to_string(keys.join(name)).unwrap();
+        // What of the base64 is secret stands towards its end.
+        let line = text.lines().rev().find(|line| !line.starts_with('-') && line.len() > 40).unwrap();
+        assert_secret(&site, line.as_bytes(), Some(&keys.join(name)));
+    }
     let strings = Command::new(SEALDROP).arg("--version").output().unwrap();
     assert!(strings.status.success());
     site.assert_private();

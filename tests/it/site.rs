@@ -70,6 +70,20 @@ impl Site {
         site.started()
     }
 
+    /// From the next start on, the daemon is run by another program that executes it.
+    pub fn run_under(&mut self, words: &[&str]) {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Puts a line at the top of the settings.
+    pub fn set(&self, line: &str) {
+        let path = self.place.config();
+        let text = fs::read_to_string(&path).expect("the settings");
+        let key = line.split('=').next().unwrap_or_default();
+        let others: Vec<&str> = text.lines().filter(|line| !line.starts_with(key)).collect();
+        fs::write(&path, format!("{line}\n{}\n", others.join("\n"))).expect("the settings can be written");
+    }
+
     /// Everything made, nothing started.
     pub fn prepared() -> Self {
         Self::made(|_| None)

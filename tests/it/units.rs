@@ -8,6 +8,8 @@ use crate::site::{Site, content, have, is_root};
 
 const SERVICE: &str = include_str!("../../systemd/sealdrop.service");
 const SOCKET: &str = include_str!("../../systemd/sealdrop.socket");
+const AUTH_SOCKET: &str = include_str!("../../systemd/sealdrop-auth.socket");
+const AUTH_SERVICE: &str = include_str!("../../systemd/sealdrop-auth@.service");
 const SYSUSERS: &str = include_str!("../../systemd/sysusers.d/sealdrop.conf");
 const TMPFILES: &str = include_str!("../../systemd/tmpfiles.d/sealdrop.conf");
 
@@ -28,7 +30,7 @@ fn words<'a>(unit: &BTreeMap<&str, Vec<&'a str>>, key: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_line_of_the_service_has_its_reason() {
-    for unit in [SERVICE, SOCKET] {
+    for unit in [SERVICE, SOCKET, AUTH_SOCKET, AUTH_SERVICE] {
         let mut explained = false;
         for line in unit.lines() {
             match line {

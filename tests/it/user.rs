@@ -331,7 +331,17 @@ impl<'a> User<'a> {
         run(command, message)
     }
 
-    fn key(&self) -> PathBuf {
+    /// `ssh-keygen -Y sign` of a local file with this user's login key: the signature is beside it.
+    pub fn sign(&self, options: &[&str], namespace: &str, file: &Path) -> PathBuf {
+        let signature = PathBuf::from(format!("{}.sig", file.display()));
+        let _ = fs::remove_file(&signature);
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-Y", "sign"]).args(options).arg("-f").arg(self.key()).args(["-n", namespace]).arg(file);
+        run(command, b"").ok();
+        signature
+    }
+
+    pub fn key(&self) -> PathBuf {
         self.site.place().key(self.name)
     }
 

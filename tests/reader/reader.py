@@ -1,10 +1,11 @@
 """A reader of the sealed file, version 1, that shares no code with sealdrop.
 
 It was written from docs/sealed-file.md alone, and stands here to prove that the page is enough: section numbers below
-are that page's. It needs Python 3.9 and the `cryptography` package, nothing else. It is a reference, not a tool for
+are that page's. It needs Python 3.9 and the `cryptography` package, nothing else (ML-KEM is in mlkem.py). It is a reference, not a tool for
 hostile machines: Python cannot wipe a key from memory.
 
     python3 reader.py --identity FILE SEALED > PLAIN
+    python3 reader.py --passphrase-file FILE SEALED > PLAIN
 """
 
 import argparse
@@ -13,12 +14,16 @@ import hmac
 import io
 import struct
 import sys
-from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+import unicodedata
+from base64 import b64decode, b64encode
+from typing import BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+import mlkem
 
 CHUNK = 65_536
 RECORD = 4 + 12 + CHUNK + 16
@@ -86,9 +91,10 @@ def parse_head(data: bytes) -> Head:
 
 # ---- §6 Envelope
 
-HPKE, SHRED_WRAP = 1, 0x00FF
-P256, X25519 = 0x0010, 0x0020
-ENC_LEN = {P256: 65, X25519: 32}
+HPKE, PASSPHRASE, SSH, SHRED_WRAP = 1, 2, 5, 0x00FF
+P256, X25519, MLKEM768_P256, X_WING = 0x0010, 0x0020, 0x0050, 0x647A
+ENC_LEN = {P256: 65, X25519: 32, MLKEM768_P256: 1153, X_WING: 1120}
+HMAC_SHA512 = 2
 
 
 class Stanza(NamedTuple):
@@ -122,9 +128,25 @@ def parse_stanzas(data: bytes) -> List[Stanza]:
     for stanza in stanzas:
         if stanza.type == HPKE and stanza.kem in ENC_LEN:
             check_hpke(stanza)
+        if stanza.type == PASSPHRASE:
+            check_passphrase(stanza)
+        if stanza.type == SSH and len(stanza.body) != 80:
+            raise Refused("malformed")
         if stanza.type == SHRED_WRAP and (len(stanzas) > 1 or len(stanza.body) <= 28):
             raise Refused("malformed")
+    if sum(stanza.type == PASSPHRASE for stanza in stanzas) > 1:
+        raise Refused("malformed")
     return stanzas
+
+
+def check_passphrase(stanza: Stanza) -> None:
+    body = stanza.body
+    if body[:1] != bytes([HMAC_SHA512]):
+        return  # Another function: skipped.
+    if len(body) != 97 or stanza.key_id != bytes(8):
+        raise Refused("malformed")
+    if not 100_000 <= int.from_bytes(body[1:5], "big") <= 10_000_000:
+        raise Refused("malformed")
 
 
 def check_hpke(stanza: Stanza) -> None:
@@ -133,13 +155,26 @@ def check_hpke(stanza: Stanza) -> None:
         raise Refused("malformed")
 
 
+def shred_leaf(bucket_key: bytes, file_id: bytes) -> bytes:
+    """The leaf of a file in what there is of a bucket's tree."""
+    parts = [bucket_key[at : at + 49] for at in range(0, len(bucket_key), 49)]
+    number = int.from_bytes(file_id, "big")
+    for part in parts:
+        depth, prefix, key = part[0], int.from_bytes(part[1:17], "big"), part[17:]
+        if number >> (128 - depth) == prefix >> (128 - depth):
+            for level in range(depth, 128):
+                key = derive(key, "shred-tree", bytes([number >> (127 - level) & 1]))
+            return key
+    raise Refused("damaged")  # The file was shredded.
+
+
 def shred_unwrap(stanzas: List[Stanza], head: Head, bucket_key: bytes) -> List[Stanza]:
     """Takes the shred wrap off (§6.3), for one who holds the bucket's key."""
     if len(stanzas) != 1 or stanzas[0].type != SHRED_WRAP:
         raise Refused("not-shred-wrapped")
     wrap = stanzas[0]
     aad = head.core + head.commit + struct.pack(">H", wrap.type) + wrap.key_id
-    inner = gcm_open(derive(bucket_key, "shred", head.core), wrap.body, aad)
+    inner = gcm_open(derive(shred_leaf(bucket_key, head.core[16:32]), "shred", head.core), wrap.body, aad)
     try:
         stanzas = parse_stanzas(inner)
     except Refused:
@@ -149,25 +184,40 @@ def shred_unwrap(stanzas: List[Stanza], head: Head, bucket_key: bytes) -> List[S
     return stanzas
 
 
-def unwrap(stanzas: List[Stanza], head: Head, identity: "Identity") -> bytes:
+def unwrap(stanzas: List[Stanza], head: Head, opener: "Opener") -> bytes:
     """The file key, by the first stanza that yields one which fits COMMIT."""
     if not stanzas:
         raise Refused("unfinished")
     if stanzas[0].type == SHRED_WRAP:
         raise Refused("shred-wrapped")
-    mine = [s for s in stanzas if (s.type, s.kem, s.key_id) == (HPKE, identity.kem, identity.key_id)]
+    mine = [stanza for stanza in stanzas if opener.is_for(stanza)]
     if not mine:
         raise Refused("not-for-this-identity")
     for stanza in mine:
-        enc = stanza.body[6:-48]
-        aad = head.commit + struct.pack(">H", stanza.type) + stanza.key_id
         try:
-            key = hpke_open(identity, enc, b"sealdrop/v1/hpke\0" + head.core, aad, stanza.body[6 + len(enc) :])
+            key = opener.open(stanza, head)
         except (InvalidTag, ValueError):
             continue
         if head.fits(key):
             return key
     raise Refused("damaged")
+
+
+class Passphrase:
+    """§6.2"""
+
+    def __init__(self, words: str):
+        self._words = unicodedata.normalize("NFC", words).encode()
+
+    def is_for(self, stanza: Stanza) -> bool:
+        return stanza.type == PASSPHRASE and stanza.body[:1] == bytes([HMAC_SHA512])
+
+    def open(self, stanza: Stanza, head: Head) -> bytes:
+        iterations, salt, sealed = stanza.body[1:5], stanza.body[5:37], stanza.body[37:]
+        salt = b"sealdrop/v1/passphrase\0" + salt
+        kek = hashlib.pbkdf2_hmac("sha512", self._words, salt, int.from_bytes(iterations, "big"), 32)
+        aad = head.core + head.commit + struct.pack(">H", stanza.type) + stanza.key_id
+        return AESGCM(kek).decrypt(sealed[:12], sealed[12:], aad)
 
 
 # ---- RFC 9180, single-shot OpenBase with HKDF-SHA256 and AES-256-GCM
@@ -183,12 +233,15 @@ def labeled_expand(suite: bytes, prk: bytes, label: bytes, info: bytes, length: 
     return hmac.digest(prk, block, "sha256")[:length]
 
 
-def hpke_open(identity: "Identity", enc: bytes, info: bytes, aad: bytes, sealed: bytes) -> bytes:
-    kem = struct.pack(">H", identity.kem)
-    # Decap, §4.1.
-    suite = b"KEM" + kem
-    prk = labeled_extract(suite, b"", b"eae_prk", identity.exchange(enc))
-    secret = labeled_expand(suite, prk, b"shared_secret", enc + identity.public, 32)
+def dhkem(kem: int, secret: bytes, enc: bytes, public: bytes) -> bytes:
+    """Decap, §4.1, from the Diffie-Hellman on."""
+    suite = b"KEM" + struct.pack(">H", kem)
+    prk = labeled_extract(suite, b"", b"eae_prk", secret)
+    return labeled_expand(suite, prk, b"shared_secret", enc + public, 32)
+
+
+def hpke_open(kem_id: int, secret: bytes, info: bytes, aad: bytes, sealed: bytes) -> bytes:
+    kem = struct.pack(">H", kem_id)
     # KeySchedule in base mode, §5.1: no psk.
     suite = b"HPKE" + kem + b"\x00\x01" + b"\x00\x02"
     psk_id_hash = labeled_extract(suite, b"", b"psk_id_hash", b"")
@@ -306,7 +359,7 @@ def parse_trailer(data: bytes) -> Trailer:
 class Sealed:
     """A sealed file, open: head, envelope, footer and trailer are checked, the records as they are read."""
 
-    def __init__(self, file: BinaryIO, identity: "Identity", bucket_key: Optional[bytes] = None):
+    def __init__(self, file: BinaryIO, identity: "Opener", bucket_key: Optional[bytes] = None):
         self.file = file
         length = file.seek(0, io.SEEK_END)
         # 1. Head and envelope.
@@ -404,7 +457,9 @@ def bech32_encode(prefix: str, data: bytes) -> str:
 
 
 def parse_recipient(encoded: str) -> Tuple[int, bytes]:
-    """The KEM and the public key as HPKE serialises it."""
+    """The KEM and the public key as HPKE serialises it; of an SSH key, 0 and what SSH encodes (§6.3)."""
+    if encoded.startswith("ssh-"):
+        return 0, parse_ssh_recipient(encoded)
     data = bech32_decode(encoded, "sealdrop")
     kem, public = int.from_bytes(data[:2], "big"), data[2:]
     if kem == X25519 and len(public) == 32:
@@ -415,7 +470,32 @@ def parse_recipient(encoded: str) -> Tuple[int, bytes]:
         except ValueError:
             raise Invalid("not a point") from None
         return kem, point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    ek, rest = public[: mlkem.EK_LEN], public[mlkem.EK_LEN :]
+    if (kem, len(rest)) in ((MLKEM768_P256, 65), (X_WING, 32)) and mlkem.valid_ek(ek):
+        if kem == MLKEM768_P256:
+            try:
+                p256_point(rest)
+            except ValueError:
+                raise Invalid("not a point") from None
+        return kem, public
     raise Invalid("unknown KEM, or a key of another length")
+
+
+def p256_point(data: bytes) -> ec.EllipticCurvePublicKey:
+    if data[0] != 4:
+        raise ValueError("not uncompressed")
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data)
+
+
+def p256_key(private: bytes) -> ec.EllipticCurvePrivateKey:
+    scalar = int.from_bytes(private, "big")
+    if not 0 < scalar < P256_ORDER:
+        raise Invalid("not a scalar")
+    return ec.derive_private_key(scalar, ec.SECP256R1())
+
+
+def raw(public: x25519.X25519PublicKey) -> bytes:
+    return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 class Identity:
@@ -424,36 +504,172 @@ class Identity:
         self.kem, private = int.from_bytes(data[:2], "big"), data[2:]
         if self.kem not in ENC_LEN or len(private) != 32:
             raise Invalid("unknown KEM, or a key of another length")
+        uncompressed = (Encoding.X962, PublicFormat.UncompressedPoint)
+        # What the KEM makes of an `enc`; ValueError where that is no public key.
+        self._decap: Callable[[bytes], bytes]
         if self.kem == P256:
-            scalar = int.from_bytes(private, "big")
-            if not 0 < scalar < P256_ORDER:
-                raise Invalid("not a scalar")
-            self._p256 = ec.derive_private_key(scalar, ec.SECP256R1())
-            point = self._p256.public_key()
-            self.public = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-            compressed = point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-        else:
+            key = p256_key(private)
+            self.public = key.public_key().public_bytes(*uncompressed)
+            text = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+            self._decap = lambda enc: dhkem(P256, key.exchange(ec.ECDH(), p256_point(enc)), enc, self.public)
+        elif self.kem == X25519:
             if private[0] & 7 or private[31] & 0xC0 != 0x40:
                 raise Invalid("not clamped")
-            self._x25519 = x25519.X25519PrivateKey.from_private_bytes(private)
-            self.public = compressed = self._x25519.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+            self.public = text = raw(x25519.X25519PrivateKey.from_private_bytes(private).public_key())
+            self._decap = lambda enc: dhkem(X25519, x25519_exchange(private, enc), enc, self.public)
+        else:  # §6.1.1
+            expanded = hashlib.shake_256(private).digest(64 + 128)
+            pq = mlkem.Key(expanded[:32], expanded[32:64])
+            if self.kem == MLKEM768_P256:
+                numbers = (expanded[at : at + 32] for at in range(64, 192, 32))
+                key = p256_key(next(n for n in numbers if 0 < int.from_bytes(n, "big") < P256_ORDER))
+                share = key.public_key().public_bytes(*uncompressed)
+                exchange = lambda other: key.exchange(ec.ECDH(), p256_point(other))
+                label = b"MLKEM768-P256"
+            else:
+                curve = expanded[64:96]
+                share = raw(x25519.X25519PrivateKey.from_private_bytes(curve).public_key())
+                exchange = lambda other: x25519_exchange(curve, other, zeros=True)
+                label = bytes.fromhex("5c2e2f2f5e5c")
+            self.public = text = pq.ek + share
+
+            def decap(enc: bytes) -> bytes:
+                ct, other = enc[: mlkem.CT_LEN], enc[mlkem.CT_LEN :]
+                secret = exchange(other)
+                return hashlib.sha3_256(pq.decapsulate(ct) + secret + other + share + label).digest()
+
+            self._decap = decap
         kem = struct.pack(">H", self.kem)
-        self.recipient = bech32_encode("sealdrop", kem + compressed)
+        self.recipient = bech32_encode("sealdrop", kem + text)
         self.key_id = hashlib.sha256(kem + self.public).digest()[:8]
 
-    def exchange(self, enc: bytes) -> bytes:
-        """The Diffie-Hellman secret with `enc`; ValueError where that is no public key."""
-        if self.kem == X25519:
-            return self._x25519.exchange(x25519.X25519PublicKey.from_public_bytes(enc))
-        if enc[0] != 4:
-            raise ValueError("not uncompressed")
-        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), enc)
-        return self._p256.exchange(ec.ECDH(), point)
+    def is_for(self, stanza: Stanza) -> bool:
+        return (stanza.type, stanza.kem, stanza.key_id) == (HPKE, self.kem, self.key_id)
+
+    def open(self, stanza: Stanza, head: Head) -> bytes:
+        enc, sealed = stanza.body[6:-48], stanza.body[-48:]
+        aad = head.commit + struct.pack(">H", stanza.type) + stanza.key_id
+        return hpke_open(self.kem, self._decap(enc), b"sealdrop/v1/hpke\0" + head.core, aad, sealed)
 
 
-def parse_identity_file(data: str) -> List[Identity]:
+def x25519_exchange(private: bytes, other: bytes, zeros: bool = False) -> bytes:
+    try:
+        # ValueError where the secret is zeros.
+        return x25519.X25519PrivateKey.from_private_bytes(private).exchange(x25519.X25519PublicKey.from_public_bytes(other))
+    except ValueError:
+        if zeros:
+            return bytes(32)
+        raise
+
+
+# ---- §6.3 and §11: SSH keys
+
+ED25519_P = 2**255 - 19
+ED25519_D = -121665 * pow(121666, -1, ED25519_P) % ED25519_P
+ARMOUR = "-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----"
+
+
+def ssh_string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def read_ssh_string(data: bytes) -> Tuple[bytes, bytes]:
+    end = 4 + int.from_bytes(data[:4], "big")
+    if len(data) < 4 or len(data) < end:
+        raise Invalid("cut")
+    return data[4:end], data[end:]
+
+
+def ed25519_point(encoded: bytes) -> None:
+    """Refuses what is no canonical point, or one of small order."""
+    p, y = ED25519_P, int.from_bytes(encoded, "little") & 2**255 - 1
+    if y >= p:
+        raise Invalid("not canonical")
+    xx = (y * y - 1) * pow(ED25519_D * y * y + 1, -1, p) % p
+    x = pow(xx, (p + 3) // 8, p)
+    if x * x % p != xx:
+        x = x * pow(2, (p - 1) // 4, p) % p
+    if x * x % p != xx or (x == 0 and encoded[31] >> 7):
+        raise Invalid("not a point")
+    # Eight times a point of small order, and of no other, is the neutral one: three doublings.
+    for _ in range(3):
+        k = ED25519_D * x * x * y * y % p
+        x, y = 2 * x * y * pow(1 + k, -1, p) % p, (y * y + x * x) * pow(1 - k, -1, p) % p
+    if (x, y) == (0, 1):
+        raise Invalid("small order")
+
+
+def parse_ssh_recipient(text: str) -> bytes:
+    words = text.split(" ", 2)
+    try:
+        blob = b64decode(words[1], validate=True)
+    except (IndexError, ValueError):
+        raise Invalid("not base64") from None
+    if words[0] != "ssh-ed25519" or b64encode(blob).decode() != words[1]:
+        raise Invalid("another type, or another base64")
+    kind, rest = read_ssh_string(blob)
+    point, rest = read_ssh_string(rest)
+    if kind != b"ssh-ed25519" or len(point) != 32 or rest:
+        raise Invalid("not an ed25519 key")
+    ed25519_point(point)
+    return blob
+
+
+class SshIdentity:
+    """An OpenSSH private key that is not encrypted: `cryptography` decrypts others only with a module more."""
+
+    def __init__(self, text: str):
+        lines = text.strip().splitlines()
+        if (lines[0], lines[-1]) != ARMOUR:
+            raise Invalid("not an OpenSSH private key")
+        try:
+            data = b64decode("".join(lines[1:-1]), validate=True)
+        except ValueError:
+            raise Invalid("not base64") from None
+        if not data.startswith(b"openssh-key-v1\0"):
+            raise Invalid("another form")
+        cipher, rest = read_ssh_string(data[15:])
+        _, rest = read_ssh_string(rest)
+        _, rest = read_ssh_string(rest)
+        if cipher != b"none" or rest[:4] != b"\0\0\0\1":
+            raise Invalid("encrypted, or several keys in one")
+        self.blob, rest = read_ssh_string(rest[4:])
+        private, rest = read_ssh_string(rest)
+        kind, secret = read_ssh_string(private[8:])
+        _, secret = read_ssh_string(secret)
+        pair, _ = read_ssh_string(secret)
+        if kind != b"ssh-ed25519" or len(pair) != 64 or private[:4] != private[4:8] or rest:
+            raise Invalid("not an ed25519 key")
+        seed = pair[:32]
+        public = raw(ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key())
+        if self.blob != ssh_string(b"ssh-ed25519") + ssh_string(public):
+            raise Invalid("the public key is not that of the seed")
+        scalar = bytearray(hashlib.sha512(seed).digest()[:32])
+        scalar[0] &= 248
+        scalar[31] = scalar[31] & 127 | 64
+        self._scalar = bytes(scalar)
+        self.recipient = "ssh-ed25519 " + b64encode(self.blob).decode()
+        self.key_id = hashlib.sha256(self.blob).digest()[:8]
+
+    def is_for(self, stanza: Stanza) -> bool:
+        return (stanza.type, stanza.key_id) == (SSH, self.key_id)
+
+    def open(self, stanza: Stanza, head: Head) -> bytes:
+        enc, sealed = stanza.body[:32], stanza.body[32:]
+        own = raw(x25519.X25519PrivateKey.from_private_bytes(self._scalar).public_key())
+        secret = dhkem(X25519, x25519_exchange(self._scalar, enc), enc, own)
+        aad = head.commit + struct.pack(">H", stanza.type) + stanza.key_id
+        return hpke_open(X25519, secret, b"sealdrop/v1/ssh-ed25519\0" + self.blob + head.core, aad, sealed)
+
+
+Opener = Union[Identity, SshIdentity, Passphrase]
+
+
+def parse_identity_file(data: str) -> List[Opener]:
+    if data.lstrip().startswith(ARMOUR[0]):
+        return [SshIdentity(data)]
     lines = (line.strip() for line in data.splitlines())
-    identities = [Identity(line) for line in lines if line and not line.startswith("#")]
+    identities: List[Opener] = [Identity(line) for line in lines if line and not line.startswith("#")]
     if not identities:
         raise Invalid("no identity in it")
     return identities
@@ -512,12 +728,18 @@ def open_beside(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Opens a sealed file to standard output.")
-    parser.add_argument("--identity", required=True, metavar="FILE")
+    parser.add_argument("--identity", metavar="FILE")
+    parser.add_argument("--passphrase-file", metavar="FILE")
     parser.add_argument("sealed", metavar="SEALED")
     options = parser.parse_args()
     try:
-        with open(options.identity, encoding="utf-8") as file:
-            identities = parse_identity_file(file.read())
+        identities: List[Opener] = []
+        if options.identity:
+            with open(options.identity, encoding="utf-8") as file:
+                identities += parse_identity_file(file.read())
+        if options.passphrase_file:
+            with open(options.passphrase_file, encoding="utf-8") as file:
+                identities.append(Passphrase(file.readline().rstrip("\r\n")))
         with open(options.sealed, "rb") as file:
             refusal = Refused("not-for-this-identity")
             for identity in identities:

@@ -9,7 +9,19 @@ import sys
 from pathlib import Path
 from typing import Dict
 
-from reader import Identity, Invalid, Refused, Sealed, open_journal, open_note, parse_recipient
+from reader import (
+    ARMOUR,
+    Identity,
+    Invalid,
+    Opener,
+    Passphrase,
+    Refused,
+    Sealed,
+    SshIdentity,
+    open_journal,
+    open_note,
+    parse_recipient,
+)
 
 
 def answer(header: Dict[str, str], data: bytes) -> str:
@@ -22,9 +34,17 @@ def answer(header: Dict[str, str], data: bytes) -> str:
         return "invalid"
 
 
+def opener(header: Dict[str, str]) -> Opener:
+    if "passphrase" in header:
+        return Passphrase(header["passphrase"])
+    if "ssh-identity" in header:
+        return SshIdentity("\n".join((ARMOUR[0], header["ssh-identity"], ARMOUR[1])))
+    return Identity(header["identity"])
+
+
 def sealed(header: Dict[str, str], data: bytes) -> str:
     bucket_key = bytes.fromhex(header["bucket-key"]) if "bucket-key" in header else None
-    opened = Sealed(io.BytesIO(data), Identity(header["identity"]), bucket_key)
+    opened = Sealed(io.BytesIO(data), opener(header), bucket_key)
     digest, size = hashlib.sha256(), 0
     for chunk in opened.chunks():
         digest.update(chunk)
@@ -56,7 +76,21 @@ def identity(header: Dict[str, str], data: bytes) -> str:
     return "ok"
 
 
-KINDS = {"sealed": sealed, "journal": journal, "waiting": waiting, "recipient": recipient, "identity": identity}
+def ssh_identity(header: Dict[str, str], data: bytes) -> str:
+    found = SshIdentity(data.decode())
+    if header.get("recipient") != found.recipient:
+        return f"another recipient: {found.recipient}"
+    return "ok"
+
+
+KINDS = {
+    "sealed": sealed,
+    "journal": journal,
+    "waiting": waiting,
+    "recipient": recipient,
+    "identity": identity,
+    "ssh-identity": ssh_identity,
+}
 
 
 def main(folder: Path) -> int:
@@ -65,7 +99,7 @@ def main(folder: Path) -> int:
         if path.suffix:
             continue  # README.md
         text, _, data = path.read_bytes().partition(b"\n\n")
-        header = dict(line.split(": ", 1) for line in text.decode().splitlines())
+        header = dict(line.split(": ", 1) for line in text.decode().split("\n"))
         got = answer(header, data)
         count += 1
         if got != header["expect"]:

@@ -14,6 +14,7 @@ use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use zeroize::Zeroizing;
 
 use crate::cli::failure::Failure;
+use crate::keeper::keys::KeyError;
 use crate::seal::{Identity, Kem};
 use crate::{cli, config};
 
@@ -66,7 +67,8 @@ impl Place {
             write(&place.dir.join(format!("config/policies/{user}.toml")), &policy)?;
         }
         let loaded = config::load(&place.config()).map_err(|e| cli::config_failure(&place.config(), &e))?;
-        cli::init::make_state(&loaded.settings)?;
+        let mut nobody = || Err(KeyError::NoPassphrase { why: "the demo's is in a file".to_owned() });
+        cli::init::make_state(&loaded.settings, &mut nobody)?;
         place.introduce_server()?;
         Ok(place)
     }
@@ -231,7 +233,10 @@ impl Place {
         write(&self.known_hosts(), &known_hosts)?;
         write(
             &self.allowed_signers(),
-            &format!("{SERVER} namespaces=\"receipt@sealdrop,content@sealdrop\" {}\n", public("receipt.pub")?),
+            &format!(
+                "{SERVER} namespaces=\"receipt@sealdrop,content@sealdrop,destroyed@sealdrop,checkpoint@sealdrop\" {}\n",
+                public("receipt.pub")?
+            ),
         )
     }
 }

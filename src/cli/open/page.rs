@@ -7,7 +7,7 @@ pub const PAGE: &str = include_str!("page.html");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::checkpoint::base64;
+    use crate::ledger::note::base64;
     use sha2::{Digest, Sha256};
 
     fn inside(tag: &str) -> &'static str {

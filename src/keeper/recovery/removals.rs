@@ -11,6 +11,7 @@ use super::super::desk::Refusal;
 use super::Staged;
 use crate::ledger::Kind;
 use crate::names::{DropId, UserName, unescaped};
+use crate::shown::Shown;
 use crate::sys::files;
 use crate::vpath::VirtualPath;
 
@@ -65,7 +66,7 @@ fn finish_one(keeper: &Keeper, user: &str, path: &str, removed: DropId) -> Resul
     let Ok((dir, name)) = files::open_parent_beneath(tree.as_fd(), path.relative()) else { return Ok(false) };
     let there = Staged::open(dir.as_fd(), name)?.is_some_and(|file| file.drop == Some(removed));
     if there {
-        tracing::info!(%user, %path, "a removal that a crash cut short is finished");
+        tracing::info!(%user, path = %Shown(&path), "a removal that a crash cut short is finished");
         remove_if_there(dir.as_fd(), name)?;
         files::sync(dir.as_fd())?;
     }

@@ -3,8 +3,10 @@
 //! sessions at once are a line each.
 
 mod admission;
+mod alarms;
 mod commit;
 mod names;
+mod reading;
 mod recovery;
 mod versions;
 mod waiting;
@@ -65,7 +67,8 @@ impl Place {
         fs::write(place.config(), text).unwrap();
         place.set_policies(policies);
         state::create(&state).unwrap();
-        keys::create(&state.join("keys")).unwrap();
+        let settings = config::load_settings(&place.config()).unwrap();
+        keys::create(&settings.keys, &settings.host_keys, &settings.root_key, &mut || panic!()).unwrap();
         place.started()
     }
 
@@ -87,7 +90,7 @@ impl Place {
 
     fn started(mut self) -> Self {
         let loaded = config::load(&self.config()).unwrap_or_else(|problems| panic!("{}", problems.summary()));
-        let (keeper, _, mail) = Keeper::open(&self.config(), loaded.settings, loaded.policy, 0).unwrap();
+        let (keeper, _, mail) = Keeper::open(&self.config(), loaded.settings, loaded.policy, 0, None).unwrap();
         (self.keeper, self.mail) = (Some(keeper), Some(mail));
         self
     }
@@ -113,12 +116,15 @@ impl Place {
 
     fn client(&self, user: &str) -> Arc<Client> {
         Arc::new(Client {
+            holding: None,
             user: user.parse().unwrap(),
             session: SessionId(1),
             key: None,
             address: [127, 0, 0, 1].into(),
             since: clock::now(),
             refusals: Default::default(),
+            openings: Default::default(),
+            activity: Default::default(),
         })
     }
 
@@ -135,7 +141,7 @@ impl Place {
     }
 
     async fn granted(&self, user: &str, to: &str) -> Staged {
-        match super::commit::stage(self.keeper(), &self.client(user), path(to), None, false).await {
+        match super::uploads::stage(self.keeper(), &self.client(user), path(to), None, false).await {
             Ok(Answer::Staged(staged)) => *staged,
             other => panic!("an upload was not granted: {other:?}"),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Place, path};
 use crate::clock;
 use crate::keeper::delivery::{Existing, Names};
-use crate::keeper::{expiry, recovery};
+use crate::keeper::{expiry, recovery, rewrap};
 use crate::ledger::DropState;
 
 /// As `commit` names a file, up to the moment before the ledger is asked.
@@ -164,11 +164,35 @@ async fn key_files_without_their_names_go_and_the_others_stay() {
     place.put("partner", "/lab/a.dcm", b"one").await;
     let keys = place.dir.path().join("state/keys");
     let shred = fs::read_dir(keys.join("shred")).unwrap().next().unwrap().unwrap().path();
-    fs::hard_link(&shred, shred.with_extension("new-00")).unwrap();
-    fs::write(keys.join("identities/archive.new-01"), b"x").unwrap();
+    fs::hard_link(&shred, shred.with_file_name(".new-00")).unwrap();
+    fs::write(keys.join("identities/.new-01"), b"x").unwrap();
     place.keeper().keys.remove_leftovers().unwrap();
     assert!(shred.exists() && keys.join("identities/archive").exists());
-    assert!(!shred.with_extension("new-00").exists());
-    assert!(!keys.join("identities/archive.new-01").exists());
+    assert!(!shred.with_file_name(".new-00").exists() && !keys.join("identities/.new-01").exists());
     place.opens("archive", "/inbox/partner/a.dcm").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_noted_envelope_is_written_or_of_a_file_that_is_gone_let_go() {
+    let place = Place::new();
+    let drop = place.put("partner", "/lab/a.dcm", b"kept").await.drop;
+    let noted = |note: &std::path::Path| {
+        let sealed = fs::read(place.on_disk("archive", "/inbox/partner/a.dcm")).unwrap();
+        fs::create_dir_all(note.parent().unwrap()).unwrap();
+        fs::write(note, &sealed[crate::seal::HEAD_LEN..crate::seal::HEADER_LEN]).unwrap();
+    };
+    let note = place.dir.path().join("state/rewrap").join(drop.to_string());
+    noted(&note);
+    assert_eq!(rewrap::mend(place.keeper()).unwrap(), 1);
+    place.opens("archive", "/inbox/partner/a.dcm").await.unwrap();
+    assert!(!note.exists());
+
+    noted(&note);
+    for (user, at) in
+        [("partner", "/lab/a.dcm"), ("archive", "/inbox/partner/a.dcm"), ("radiology", "/inbox/partner/a.dcm")]
+    {
+        fs::remove_file(place.on_disk(user, at)).unwrap();
+    }
+    assert_eq!(rewrap::mend(place.keeper()).unwrap(), 0, "a start does not fail for it");
+    assert!(!note.exists());
 }

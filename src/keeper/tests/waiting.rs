@@ -8,7 +8,7 @@ use super::{Place, path};
 use crate::clock;
 use crate::ipc::jail::{Abandon, Answer, StagedFrom};
 use crate::keeper::desk::Refusal;
-use crate::keeper::{commit, describe, expiry, recovery, waiting};
+use crate::keeper::{commit, describe, expiry, recovery, uploads, waiting};
 use crate::names::Digest;
 
 const WAITS: &[(&str, &str)] = &[
@@ -139,13 +139,13 @@ async fn who_comes_back_takes_the_note_away_and_nobody_else_can() {
     place.close(&staging).await.unwrap();
     let stranger = place.client("radiology");
     let (at, drop) = (path("/lab/a.dcm"), staging.drop);
-    let ended = commit::Ended { drop, bytes: 0, keep: false, why: Abandon::Removed, say: None };
-    commit::discard(place.keeper(), &stranger, &at, ended).await.unwrap();
+    let ended = uploads::Ended { drop, bytes: 0, keep: false, why: Abandon::Removed, say: None };
+    uploads::discard(place.keeper(), &stranger, &at, ended).await.unwrap();
     assert!(describe::status(place.keeper(), &stranger, &at).await.is_err());
     assert_eq!(place.names("partner", ".commit").len(), 1, "another user's word changes nothing");
 
-    let from = Some(StagedFrom { path: at.clone(), drop });
-    let granted = commit::stage(place.keeper(), &place.client("partner"), at, from, false).await.unwrap();
+    let from = Some(StagedFrom { path: at.clone(), drop, bucket: 0 });
+    let granted = uploads::stage(place.keeper(), &place.client("partner"), at, from, false).await.unwrap();
     let Answer::Staged(granted) = granted else { panic!("it is granted") };
     assert_eq!((granted.size_max, granted.waits), (100, true), "its own room is its own");
     assert_eq!(place.names("partner", ".commit"), [""; 0]);
@@ -158,7 +158,7 @@ async fn what_waits_has_its_room_in_the_quota() {
     let place = Place::with(WAITS);
     let mut all = Vec::new();
     for name in ["/lab/a.dcm", "/lab/b.dcm", "/lab/c.dcm"] {
-        let granted = commit::stage(place.keeper(), &place.client("partner"), path(name), None, false).await;
+        let granted = uploads::stage(place.keeper(), &place.client("partner"), path(name), None, false).await;
         if all.len() == 2 {
             assert!(granted.is_err(), "two wait, and two is the limit");
             break;

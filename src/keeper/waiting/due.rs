@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Register, Waits, notes};
+use super::{Register, Waits, notes, window};
 use crate::clock::{self, Time};
 use crate::ipc::jail::{Commit, Key};
 use crate::keeper::desk::{Client, Fault, Refusal};
@@ -22,6 +22,7 @@ use crate::ledger::Kind;
 use crate::names::Digest;
 use crate::policy::Policy;
 use crate::seal;
+use crate::shown::Shown;
 use crate::sys::files::{self, Mode, OFlag};
 
 /// After a failure of this machine. Each is in the log, so not at every beat.
@@ -89,7 +90,7 @@ pub async fn deliver_due(keeper: &Arc<Keeper>, now: Time, asked: Asked) {
     let _turn = keeper.waiting.delivering.lock().await;
     for waits in keeper.waiting.due(&keeper.policy(), now, asked) {
         if let Err(refusal) = deliver_one(keeper, &waits, now).await {
-            tracing::error!(user = %waits.user, path = %waits.path, why = refusal.why, "an upload that is due was not delivered; it is tried again");
+            tracing::error!(user = %waits.user, path = %Shown(&waits.path), why = refusal.why, "an upload that is due was not delivered; it is tried again");
             keeper.waiting.put_off(&waits, now.plus(RETRY));
         }
     }
@@ -163,7 +164,9 @@ async fn deliver_one(keeper: &Arc<Keeper>, waits: &Waits, now: Time) -> Result<(
             give_up(keeper, &client, waits, Kind::UploadRefused, &refusal.why).await
         }
         // Neither is what fails for as long as an upload can be continued tried for ever.
-        Err(refusal) if waits.until(&keeper.policy()).plus(window(&keeper.policy(), waits)) < now => {
+        Err(refusal)
+            if waits.until(&keeper.policy()).plus(window(&keeper.policy(), &waits.user, &waits.path)) < now =>
+        {
             give_up(keeper, &client, waits, Kind::UploadRefused, &refusal.why).await
         }
         Err(refusal) => {
@@ -174,13 +177,6 @@ async fn deliver_one(keeper: &Arc<Keeper>, waits: &Waits, now: Time) -> Result<(
             Err(refusal)
         }
     }
-}
-
-/// For how long its folder lets an upload be continued.
-fn window(policy: &Policy, waits: &Waits) -> Duration {
-    let folders = policy.user(&waits.user).into_iter().flat_map(|user| &user.folders);
-    let folder = folders.into_iter().find(|folder| waits.path.below(&folder.path).is_some());
-    folder.map_or(Duration::ZERO, |folder| folder.resume_window)
 }
 
 /// Recorded first: an upload that is not delivered any more without a word in the log would be a lost one.

@@ -1,4 +1,5 @@
-//! The notes on disk: one small sealed file in `.commit` for each upload that waits, made, replaced and removed durably.
+//! The notes on disk: one small sealed file in `.commit` for each upload that waits, made, replaced and removed durably. Before
+//! the note stands the number of its bucket (docs/sealed-file.md §12.1, §13).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,6 +15,7 @@ use crate::clock::{self, Time};
 use crate::keeper::Keeper;
 use crate::keeper::delivery::{COMMIT, remove_if_there};
 use crate::keeper::desk::{Client, Refusal, Refusals};
+use crate::keeper::uploads::journal_key;
 use crate::names::{Digest, DropId, SessionId, UserName};
 use crate::policy::Operation;
 use crate::seal::{self, SealError};
@@ -47,7 +49,13 @@ pub fn has_note(keeper: &Keeper, user: &UserName, drop: DropId) -> bool {
 
 /// A crash leaves the older note, or none, or this one.
 pub fn write(keeper: &Keeper, user: &UserName, drop: DropId, note: &seal::Waiting) -> Result<(), Refusal> {
-    let sealed = note.seal(drop, &keeper.keys.journal_key(user, drop))?;
+    let path = VirtualPath::parse(&note.path).map_err(Refusal::machine)?;
+    let policy = keeper.policy();
+    // As long as it may wait, and may be tried after that.
+    let until = clock::now().plus(super::period(&policy, user, &path)).plus(super::window(&policy, user, &path));
+    let (bucket, key) = journal_key(keeper, user, drop, until)?;
+    let sealed = [&bucket.to_be_bytes()[..], &note.seal(drop, &key)?].concat();
+    keeper.waiting.state().buckets.insert((user.clone(), drop), bucket);
     let dir = folder(keeper, user)?;
     let (fresh, name) = (OsString::from(format!("{drop}.new")), name(drop));
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW;
@@ -69,13 +77,20 @@ pub fn read(keeper: &Keeper, user: &UserName, drop: DropId) -> Result<Option<sea
     let len = usize::try_from(file.metadata()?.len().min(NOTE_MAX)).unwrap_or(0);
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(Some(seal::Waiting::open(drop, &keeper.keys.journal_key(user, drop), &bytes)?))
+    let (bucket, sealed) = bytes.split_first_chunk().ok_or(SealError::NotSealed)?;
+    let bucket = u64::from_be_bytes(*bucket);
+    keeper.waiting.state().buckets.insert((user.clone(), drop), bucket);
+    let key = keeper.keys.journal_key(user, drop, bucket)?;
+    let key = key.ok_or_else(|| Refusal::machine("the key of its note is destroyed"))?;
+    Ok(Some(seal::Waiting::open(drop, &key, sealed)?))
 }
 
 pub fn remove(keeper: &Keeper, user: &UserName, drop: DropId) -> Result<(), Refusal> {
     let dir = folder(keeper, user)?;
     remove_if_there(dir.as_fd(), &name(drop))?;
-    Ok(files::sync(dir.as_fd())?)
+    files::sync(dir.as_fd())?;
+    keeper.waiting.state().buckets.remove(&(user.clone(), drop));
+    Ok(())
 }
 
 /// What `note` says, for those who ask; and whose upload it is.
@@ -91,12 +106,15 @@ pub fn parts(user: &UserName, drop: DropId, note: &seal::Waiting) -> Result<(Wai
         closed_at: Time(note.closed_at),
     };
     let client = Client {
+        holding: None,
         user: user.clone(),
         session: SessionId(note.session),
         key: Some(note.login_key.clone()).filter(|key| !key.is_empty()),
         address: note.address.parse().map_err(Refusal::machine)?,
         since: clock::now(),
         refusals: Refusals::default(),
+        openings: Default::default(),
+        activity: Default::default(),
     };
     Ok((waits, client))
 }

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::ledger::committer::Step;
@@ -23,13 +23,20 @@ fn stopped_at(step: Step) -> (tempfile::TempDir, PathBuf, PathBuf) {
         }
         stop
     };
-    let options = Options { stop_at: Some(Arc::new(stop_at)), ..options() };
+    // Nothing is settled but when it is asked for: what is copied stands still.
+    let options = Options { stop_at: Some(Arc::new(stop_at)), settle_after: DAY, ..options() };
     let (ledger, _) = open(&running, options).unwrap();
     ledger.commit(upload(drop_number(1))).unwrap();
     ledger.commit(upload(drop_number(2))).unwrap();
     copy_dir(&running, &before);
     armed.store(true, Ordering::SeqCst);
-    assert!(matches!(ledger.commit(upload(drop_number(3))), Err(LedgerError::Stopped)), "never acknowledged");
+    let third = ledger.commit(upload(drop_number(3)));
+    if matches!(step, Step::MonthFlushed | Step::LiveFlushed) {
+        third.unwrap();
+        ledger.close();
+    } else {
+        assert!(matches!(third, Err(LedgerError::Stopped)), "never acknowledged");
+    }
     (scratch, before, after)
 }
 
@@ -80,14 +87,37 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
         (Step::JournalWritten, Some(true)),
         (Step::JournalSynced, Some(true)),
         (Step::MonthApplied, Some(true)),
-        (Step::MonthFlushed, Some(true)),
         (Step::LiveApplied, Some(true)),
+        (Step::MonthFlushed, Some(true)),
         (Step::LiveFlushed, Some(true)),
     ];
     for (step, third) in steps {
         let (_scratch, _, after) = stopped_at(step);
         check(&after, third);
     }
+}
+
+/// Day-long patience: it ends with the next batch, or with the ledger.
+#[test]
+fn a_patient_batch_shares_the_sync_of_the_next_one_and_needs_none() {
+    let scratch = tempfile::tempdir().unwrap();
+    let syncs = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&syncs);
+    let stop_at = move |at| {
+        counted.fetch_add(u64::from(at == Step::JournalSynced), Ordering::SeqCst);
+        false
+    };
+    let options = Options { stop_at: Some(Arc::new(stop_at)), patience: DAY, ..options() };
+    let (ledger, _) = open(scratch.path(), options).unwrap();
+    let before = syncs.load(Ordering::SeqCst);
+    let patient = || Batch { patient: true, ..event(Kind::DownloadEnded) };
+    let first = ledger.submit(patient());
+    ledger.commit(event(Kind::DownloadOpened)).unwrap();
+    first.blocking_recv().unwrap().unwrap();
+    assert_eq!(syncs.load(Ordering::SeqCst), before + 1);
+    let last = ledger.submit(patient());
+    ledger.close();
+    last.blocking_recv().unwrap().unwrap();
 }
 
 #[test]

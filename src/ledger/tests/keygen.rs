@@ -74,6 +74,26 @@ fn an_ecdsa_key_signs_receipts_as_well() {
 }
 
 #[test]
+fn signatures_of_ssh_keygen_are_read_with_every_kind_of_login_key() {
+    use crate::ledger::origin::{ORIGIN_NAMESPACE, OriginSignature};
+    for (kind, bits) in [("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("rsa", "3072")] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x"), b"content").unwrap();
+        for words in [
+            &["-q", "-t", kind, "-b", bits, "-N", "", "-f", "key"][..],
+            &["-q", "-Y", "sign", "-O", "hashalg=sha256", "-f", "key", "-n", ORIGIN_NAMESPACE, "x"],
+        ] {
+            let done = Command::new("ssh-keygen").args(words).current_dir(dir.path()).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        }
+        let armour = std::fs::read(dir.path().join("x.sig")).unwrap();
+        let signature = OriginSignature::parse(&armour).unwrap().unwrap();
+        assert!(signature.holds(&Digest(Sha256::digest(b"content").into())), "{kind} {bits}");
+        assert!(!signature.holds(&Digest(Sha256::digest(b"another").into())), "{kind} {bits}");
+    }
+}
+
+#[test]
 fn a_name_that_would_mean_more_in_allowed_signers_is_refused() {
     let key = || PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[1; 32])), "").unwrap();
     for name in ["", "a b", "*", "a,b", "!a", "a\nb", "ä"] {

@@ -109,7 +109,7 @@ fn random_write(what: u8, n: u8, other: u8) -> Write {
         7 => Write::FolderMoved { user: user("acme"), from: path("/radiology"), to: path(&format!("/r{other}")) },
         8 => Write::FolderMoved { user: user("acme"), from: path(&format!("/r{other}")), to: path("/radiology") },
         9 => Write::Unlinked { drop, user: user("radiology"), path: path(&format!("/inbox/acme/{n}.dcm")), at },
-        10 => Write::PickedUp { drop, user: user("radiology"), at },
+        10 => Write::PickedUp { drop, user: user("radiology"), at, whole: true },
         11 => Write::Unlinked { drop, user: user("acme"), path: path(&format!("/radiology/{n}.dcm")), at },
         12 => Write::Duplicate { upload: DropId([10 + other; 16]), of: drop },
         _ => Write::Drop(drop_number(n)),

@@ -1,12 +1,18 @@
 //! The ledger's promises, tested on a real directory. Here: the site all tests arrange with, and what is read back of
 //! what was committed.
 
+mod audit;
+mod consignments;
 mod crash;
 mod keygen;
 mod listing;
 mod lives;
 mod months;
+mod policies;
+mod proofs;
+mod prune;
 mod rejections;
+mod scale;
 mod tamper;
 mod versions;
 
@@ -51,7 +57,7 @@ pub fn open(dir: &Path, options: Options) -> Result<(Ledger, Vec<Recovery>), Ope
 
 /// Without ballast, and always in the same month.
 pub fn options() -> Options {
-    Options { ballast_bytes: 0, clock: || noon(), ..Options::default() }
+    Options { ballast_bytes: 0, checkpoint_every: None, clock: || noon(), ..Options::default() }
 }
 
 pub fn noon() -> Time {
@@ -88,10 +94,16 @@ pub fn drop_number(n: u8) -> DropRecord {
         mtime: None,
         received: noon(),
         expires: Some(noon().plus(DAY * u32::from(n))),
+        pickups: None,
         bucket: Some(u64::from(n) * 24),
         state: DropState::Live,
         policy: Digest([9; 32]),
         superseded: None,
+        escrow: None,
+        order: None,
+        moving: None,
+        certified: None,
+        unmatched_signature: None,
     }
 }
 
@@ -106,14 +118,18 @@ pub fn upload(record: DropRecord) -> Batch {
         drop: record.drop,
         sender: record.sender.clone(),
         sender_key: record.sender_key.clone(),
+        escrow: None,
         recipients: vec![ReceiptRecipient { user: user("radiology"), key: Some("SHA256:radiology".to_owned()) }],
+        end_to_end: false,
         folder: record.path.parent().unwrap(),
-        path: record.path.clone(),
+        path: record.path.clone().into(),
         earlier: None,
+        origin: None,
         size: record.size,
         sha256: record.sha256,
         received: record.received,
         expires: record.expires,
+        pickups: record.pickups,
         policy: record.policy,
     };
     let mut event = Event::new(record.received, Kind::UploadCommitted);
@@ -121,9 +137,9 @@ pub fn upload(record: DropRecord) -> Batch {
     event.drop = Some(record.drop);
     event.bytes = Some(record.size);
     Batch {
-        events: vec![Event::new(record.received, Kind::UploadStarted), event],
-        writes: vec![Write::Drop(record), Write::Receipt { event: 1, facts }],
-        urgent: false,
+        events: vec![Event::new(record.received, Kind::UploadResumed), event],
+        writes: vec![Write::Drop(record), Write::Receipt { event: 1, facts, signature: None }],
+        ..Batch::default()
     }
 }
 

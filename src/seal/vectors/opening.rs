@@ -33,7 +33,7 @@ pub(super) fn good(suite: &mut Suite) {
         |made| {
             let known = made.stanzas();
             let unknown = [&[0x7f, 0xfe][..], &[1; 8], &[0, 0, 0, 3], b"new"].concat();
-            let kem = [&[0, 1][..], &made.identity.to_recipient().key_id(), &[0, 0, 0, 7, 0x64, 0x7a, 0, 1, 0, 2, 9]]
+            let kem = [&[0, 1][..], &made.identity.to_recipient().key_id(), &[0, 0, 0, 7, 0x7a, 0xbc, 0, 1, 0, 2, 9]]
                 .concat();
             made.set_stanzas(&[unknown, kem, known].concat());
         },
@@ -97,6 +97,13 @@ pub(super) fn good(suite: &mut Suite) {
     bytes[104 + 9] ^= 1;
     let about = "the shred wrap's bucket number was changed";
     suite.sealed_for("shred-bucket-changed", "damaged", about, &made.identity, None, bytes, Some(&bucket));
+    let mut left = bucket.clone();
+    left.forget(&DropId([0x5a; 16])).unwrap();
+    let about = "under the key of a bucket from which another drop was shredded: what is left of it is given";
+    suite.sealed_for("ok-shred-another", "ok", about, &made.identity, Some(&made), made.bytes(), Some(&left));
+    left.forget(&made.head.drop_id()).unwrap();
+    let about = "under the key of a bucket from which this very drop was shredded";
+    suite.sealed_for("shred-forgotten", "damaged", about, &made.identity, None, made.bytes(), Some(&left));
 }
 pub(super) fn bad_heads(suite: &mut Suite) {
     suite.changed("head-cut", "not-sealed", "95 bytes", |bytes| bytes.truncate(95));

@@ -2,6 +2,9 @@
 
 use super::{Script, Suite, journal};
 use crate::names::{DropId, hex};
+use crate::seal::aead::enseal;
+use crate::seal::fields::Fields;
+use crate::seal::keys::expand;
 use crate::seal::*;
 use crate::sums::Keeps;
 
@@ -27,10 +30,55 @@ pub(super) fn journals(suite: &mut Suite) {
     add("journal-changed", "damaged", "a bit of ciphertext", drop, changed(40, 1));
     add("journal-magic", "not-sealed", "another magic", drop, changed(0, 1));
     add("journal-version", "version", "version 3", drop, changed(7, 2));
+    // Sealed well, by one who breaks a rule of §12.
+    let mut forged = |name, about: &str, change: &dyn Fn(&mut List)| {
+        let mut entropy = Script::new(name);
+        let mut fields = list(journal(&mut entropy, Keeps::default()).fields().as_bytes());
+        change(&mut fields);
+        let mut plain = Fields::with_capacity(70_000);
+        fields.iter().for_each(|(tag, value)| plain.put(*tag, value));
+        let sealing = expand(key.expose(), "journal", &[&drop.0]).unwrap();
+        let aad = [&b"SEALJNL\x01"[..], &drop.0].concat();
+        let sealed = enseal(&mut entropy, &sealing, &aad, plain.as_bytes()).unwrap();
+        add(name, "damaged", about, drop, [&b"SEALJNL\x01"[..], &sealed].concat());
+    };
+    let set = |tag: u16, value: Vec<u8>| {
+        move |fields: &mut List| {
+            fields.retain(|(other, _)| *other != tag);
+            fields.push((tag, value.clone()));
+            fields.sort_by_key(|(tag, _)| *tag);
+        }
+    };
+    let without = |tag: u16| move |fields: &mut List| fields.retain(|(other, _)| *other != tag);
+    forged("journal-without-a-key", "no file key", &without(2));
+    forged("journal-tail-full", "a tail of a whole chunk", &set(4, vec![0; CHUNK]));
+    let hashed = (CHUNK as u64 + 101).to_be_bytes().to_vec();
+    forged("journal-hashed-beyond", "more hashed than there is", &set(6, hashed));
+    forged("journal-generation-zero", "a listed generation of 0", &set(7, vec![0; 12]));
+    let closed = [&(CHUNK as u64 + 99).to_be_bytes()[..], &[7; 32]].concat();
+    forged("journal-closed-other-size", "closed with another size than it has", &set(8, closed));
+    forged("journal-mtime-long", "an mtime of eight bytes", &set(9, vec![0; 8]));
+    forged("journal-durable-beyond", "two durable records of one", &set(16, 2u64.to_be_bytes().to_vec()));
+    let anchor = [&1u64.to_be_bytes()[..], &[1, 9]].concat();
+    forged("journal-anchor-beyond", "an anchor beyond the durable records", &set(17, anchor));
     let mut entropy = Script::new("ok-journal-sums");
     let kept = journal(&mut entropy, Keeps { md5: true, sha1: true }).seal_with(&mut entropy, drop, &key).unwrap();
     add("ok-journal-sums", "ok", "with the midstates of MD5 and SHA-1", drop, kept);
 }
+/// Fields by tag, to be changed and put together again.
+type List = Vec<(u16, Vec<u8>)>;
+
+fn list(mut bytes: &[u8]) -> List {
+    let mut fields = Vec::new();
+    while let Some((tag, rest)) = bytes.split_first_chunk() {
+        let (length, rest) = rest.split_first_chunk().unwrap();
+        let (value, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        fields.push((u16::from_be_bytes(*tag), value.to_vec()));
+        bytes = rest;
+    }
+    fields
+}
+
 pub(super) fn notes(suite: &mut Suite) {
     let mut entropy = Script::new("waiting");
     let drop = DropId([0xd0; 16]);
@@ -70,6 +118,8 @@ pub(super) fn notes(suite: &mut Suite) {
     add("waiting-is-a-journal", "damaged", "a journal of the same upload, with a note's magic", drop, swapped);
 }
 pub(super) fn texts(suite: &mut Suite) {
+    use bech32::primitives::iter::Fe32IterExt;
+
     let encode =
         |hrp: &str, data: &[u8]| bech32::encode::<bech32::Bech32>(bech32::Hrp::parse(hrp).unwrap(), data).unwrap();
     let mut entropy = Script::new("texts");
@@ -93,6 +143,28 @@ pub(super) fn texts(suite: &mut Suite) {
     suite.text("recipient-kem", "recipient", "invalid", "an unknown KEM", &kem);
     let point = encode("sealdrop", &[&[0, 0x10, 2][..], &[0xff; 32]].concat());
     suite.text("recipient-not-a-point", "recipient", "invalid", "x is no coordinate on P-256", &point);
+    // 272 bits in 55 letters leave three over: two more letters of the alphabet say the same 34 bytes.
+    let leftover = |hrp: &str, text: &str| {
+        let hrp = bech32::Hrp::parse(hrp).unwrap();
+        let (_, data) = text.rsplit_once('1').unwrap();
+        let mut letters: Vec<bech32::Fe32> =
+            data[..data.len() - 6].chars().map(|letter| bech32::Fe32::from_char(letter).unwrap()).collect();
+        let last = letters.pop().unwrap();
+        letters.push(bech32::Fe32::try_from(last.to_u8() | 1).unwrap());
+        letters.into_iter().with_checksum::<bech32::Bech32>(&hrp).chars().collect::<String>()
+    };
+    let text32 = x25519.to_recipient().to_string();
+    let bits = leftover("sealdrop", &text32);
+    suite.text("recipient-leftover-bits", "recipient", "invalid", "a bit left over is not zero", &bits);
+    let bits = leftover("sealdrop-identity-", &x25519.to_text().to_lowercase()).to_uppercase();
+    suite.text("identity-leftover-bits", "identity", "invalid", "a bit left over is not zero", &bits);
+    let point = encode("sealdrop", &[&[0, 0x10][..], p256.to_recipient().public_bytes()].concat());
+    suite.text("recipient-uncompressed", "recipient", "invalid", "a P-256 point that is not compressed", &point);
+    suite.text("recipient-space-before", "recipient", "invalid", "a space before it", &format!(" {text}"));
+    let empty = encode("sealdrop", &[0, 0x20]);
+    suite.text("recipient-empty", "recipient", "invalid", "a KEM and no key", &empty);
+    let short = encode("sealdrop-identity-", &[&[0, 0x10][..], &[9; 31]].concat()).to_uppercase();
+    suite.text("identity-short", "identity", "invalid", "a P-256 scalar of 31 bytes", &short);
     let short = encode("sealdrop", &[&[0, 0x20][..], &[9; 31]].concat());
     suite.text("recipient-short", "recipient", "invalid", "an X25519 key of 31 bytes", &short);
     suite.text("recipient-is-an-identity", "recipient", "invalid", "the private half", &p256.to_text());

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use super::{DEFERRED_MANY, Deferred, Open, Sftp, State, lock, ok};
 use crate::ipc::jail::{FolderKind, ToKeeper};
 use crate::session::operations;
-use crate::session::reply::{BAD_HANDLE, DAMAGED, DENIED, Outcome};
+use crate::session::reply::{BAD_HANDLE, DENIED, Outcome};
 use crate::sftp::status::Status;
 use crate::sftp::{DATA_MAX, reply};
+use crate::vpath::VirtualPath;
 
 impl Sftp {
     pub(super) fn read(
@@ -35,14 +36,9 @@ impl Sftp {
             }
             Open::Download(download) => {
                 let sent = reply::data(out, id, |out| download.read(offset, len, out));
-                if sent.as_ref().is_err_and(|refusal| *refusal == DAMAGED)
-                    && !std::mem::replace(&mut download.damaged, true)
-                {
-                    self.shared.keeper.tell(ToKeeper::Corrupt {
-                        path: download.path.clone(),
-                        drop: download.drop,
-                        what: format!("a record does not open at or after byte {offset}"),
-                    });
+                if let Some(what) = download.news_of_damage() {
+                    let (path, drop) = (download.path.clone(), download.drop);
+                    self.shared.keeper.tell(ToKeeper::Corrupt { path, drop, what });
                 }
                 sent
             }
@@ -67,22 +63,19 @@ impl Sftp {
         self.shared.handles_open.fetch_sub(1, Ordering::Relaxed);
         match slot.file {
             Open::Upload(upload) => {
-                let path = upload.path.clone();
-                state.closing.push(path.clone());
-                let sftp = Arc::clone(self);
-                tokio::spawn(async move {
-                    let done = operations::close_upload(&sftp.shared, *upload).await;
-                    // The reply is on its way before the next request of the lane begins.
-                    sftp.answer(id, done, |out, ()| ok(out, id)).await;
-                    let mut state = lock(&sftp.state);
-                    // One of them, if there are two.
-                    if let Some(at) = state.closing.iter().position(|closing| *closing == path) {
-                        state.closing.swap_remove(at);
-                    }
-                    sftp.closed.notify_one();
-                    state.start(&sftp);
-                    sftp.rest.notify_one();
-                });
+                let (shared, path) = (Arc::clone(&self.shared), upload.path.clone());
+                self.answer_closed(state, id, path, async move { operations::close_upload(&shared, *upload).await });
+                Ok(None)
+            }
+            // Success is the promise that the pickup is counted, and that nobody whose last it was reads it again.
+            Open::Download(download) if download.counted && download.whole() => {
+                let (shared, path) = (Arc::clone(&self.shared), download.path.clone());
+                self.answer_closed(
+                    state,
+                    id,
+                    path,
+                    async move { shared.keeper.done(operations::pulled(&download)).await },
+                );
                 Ok(None)
             }
             Open::Download(download) => {
@@ -91,6 +84,31 @@ impl Sftp {
             }
             _ => Ok(Some(Ok(()))),
         }
+    }
+
+    /// Answers a CLOSE when `done` is; what else is asked of the channel's lane waits for it.
+    fn answer_closed(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: u32,
+        path: VirtualPath,
+        done: impl Future<Output = Outcome<()>> + Send + 'static,
+    ) {
+        state.closing.push(path.clone());
+        let sftp = Arc::clone(self);
+        tokio::spawn(async move {
+            let done = done.await;
+            // The reply is on its way before the next request of the lane begins.
+            sftp.answer(id, done, |out, ()| ok(out, id)).await;
+            let mut state = lock(&sftp.state);
+            // One of them, if there are two.
+            if let Some(at) = state.closing.iter().position(|closing| *closing == path) {
+                state.closing.swap_remove(at);
+            }
+            sftp.closed.notify_one();
+            state.start(&sftp);
+            sftp.rest.notify_one();
+        });
     }
 
     async fn answer<T>(&self, id: u32, outcome: Outcome<T>, fill: impl FnOnce(&mut Vec<u8>, T)) {

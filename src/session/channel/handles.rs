@@ -9,6 +9,7 @@ use crate::ipc::jail::{Abandon, ToKeeper};
 use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, Outcome, TOO_MANY_HANDLES};
 use crate::sftp;
+use crate::shown::Shown;
 use crate::vpath::VirtualPath;
 
 /// How long a request waits for the CLOSE of the file it names. It is on its way, or the client will not send it.
@@ -75,7 +76,7 @@ impl Sftp {
         for slot in lock(&self.state).handles.values_mut() {
             let Open::Upload(upload) = &mut slot.file else { continue };
             if let Err(refusal) = upload.sync_news(&self.shared.tree.staging) {
-                tracing::warn!(path = %upload.path, say = %refusal.say, "an upload could not be made durable");
+                tracing::warn!(path = %Shown(&upload.path), say = %refusal.say, "an upload could not be made durable");
             }
         }
     }

@@ -38,6 +38,7 @@ impl Sftp {
             Request::Write { handle, offset, data } => {
                 let slot = state.slot(number(handle)?)?;
                 let Open::Upload(upload) = &mut slot.file else { return Err(BAD_HANDLE) };
+                operations::renew_journal(&self.shared, upload);
                 upload.write(&self.shared.tree.staging, offset, data)?;
                 ok(out, id);
                 return Ok(());

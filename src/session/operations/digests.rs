@@ -158,6 +158,9 @@ pub async fn check_file(shared: &Shared, path: &VirtualPath, query: &Query) -> O
             };
             // Nothing left this process: that is not a pick-up, whatever the size.
             let (path, drop) = (download.path.clone(), download.drop);
+            if let Some(what) = download.news_of_damage() {
+                shared.keeper.tell(ToKeeper::Corrupt { path: path.clone(), drop, what });
+            }
             shared.keeper.tell(ToKeeper::Pulled { path, drop, bytes: 0, whole: false });
             hashes.map(|bytes| Hashes { algorithm, bytes })
         }

@@ -9,10 +9,11 @@ use super::uploads::{close_upload, drop_upload, open_upload, take_up, throw_away
 use crate::ipc::jail::{Abandon, FolderKind, ToKeeper};
 use crate::session::channel::{Sftp, Shared};
 use crate::session::namespace::Place;
-use crate::session::reply::{EXISTS, Outcome, Refusal};
+use crate::session::reply::{CUT_SHORT, EXISTS, Outcome, Refusal};
 use crate::session::staging::Part;
 use crate::sftp::attrs::Attrs;
 use crate::sftp::packet::OpenFlags;
+use crate::shown::Shown;
 use crate::vpath::VirtualPath;
 
 /// SETSTAT never fails an upload that went well: permissions and owners are accepted and not kept, times are kept
@@ -65,14 +66,14 @@ pub async fn set_times(shared: &Shared, path: VirtualPath, atime: u32, mtime: u3
                     let why = Abandon::Disconnected;
                     shared.keeper.tell(ToKeeper::Discard { path, drop, bytes, keep: true, why, say: None });
                 }
-                Err(refusal) => tracing::warn!(%path, say = %refusal.say, "a time could not be noted"),
+                Err(refusal) => tracing::warn!(path = %Shown(&path), say = %refusal.say, "a time could not be noted"),
             }
         }
         return;
     }
     let path = tree.resolve(path);
     if let Err(refusal) = shared.keeper.done(ToKeeper::SetTimes { path: path.clone(), atime, mtime }).await {
-        tracing::info!(%path, say = %refusal.say, "a client's time was not set");
+        tracing::info!(path = %Shown(&path), say = %refusal.say, "a client's time was not set");
     }
 }
 
@@ -168,6 +169,20 @@ async fn rename_staged(shared: &Shared, part: Part, from: VirtualPath, to: Virtu
         let why = Abandon::Disconnected;
         shared.keeper.done(ToKeeper::Discard { path: from, drop, bytes, keep: true, why, say: None }).await?;
         return Err(Refusal::failure("this upload is not complete"));
+    }
+    if !upload.temporary
+        && let Err(refusal) = upload.judge_whole()
+    {
+        // It stays under its temp name, to be continued and renamed again.
+        if refusal == CUT_SHORT {
+            let (drop, bytes) = (upload.drop, upload.len());
+            drop_upload(upload);
+            let why = Abandon::Interrupted;
+            shared.keeper.done(ToKeeper::Discard { path: from, drop, bytes, keep: true, why, say: None }).await?;
+        } else {
+            throw_away(shared, upload, &refusal).await;
+        }
+        return Err(refusal);
     }
     // What an upload to the new name left behind gives way.
     if let Some(old) = tree.staging.open(&to)? {

@@ -1,14 +1,14 @@
 //! Reading: a sealed file with the key the keeper gives for it, a folder, and `/receipts`, which is the keeper's alone.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::Read;
 use std::sync::Arc;
 
 use crate::ipc::jail::{Answer, Opened, ReceiptEntry, ToKeeper};
-use crate::names::unescaped;
+use crate::names::{DropId, unescaped};
 use crate::seal::{FileKey, HEADER_LEN};
 use crate::session::channel::{Open, ReceiptFolder, Sftp, Shared};
-use crate::session::download::Download;
+use crate::session::download::{Damage, Download};
 use crate::session::keeper::Keeper;
 use crate::session::namespace::Place;
 use crate::session::reply::{BAD_HANDLE, DAMAGED, KEEPER_GONE, NO_SUCH_FILE, Outcome, Refusal};
@@ -18,8 +18,9 @@ use crate::sftp::status::Status;
 use crate::vpath::VirtualPath;
 
 pub(super) async fn ask_open(keeper: &Keeper, path: &VirtualPath, file: &File) -> Outcome<Opened> {
-    let mut header = vec![0; HEADER_LEN];
-    file.read_exact_at(&mut header, 0)?;
+    // Of a file that was cut the keeper sees the little that there is, and says whose it was.
+    let mut header = Vec::with_capacity(HEADER_LEN);
+    file.take(HEADER_LEN as u64).read_to_end(&mut header)?;
     match keeper.ask(ToKeeper::Open { path: path.clone(), header }).await? {
         Answer::Opened(opened) => Ok(*opened),
         _ => Err(KEEPER_GONE),
@@ -39,32 +40,51 @@ pub async fn open_for_reading(shared: &Shared, path: VirtualPath) -> Outcome<Ope
     match ask_open(&shared.keeper, &disk, &file).await? {
         // The view says under which name a file is there, as of login. What the keeper says since then may be otherwise.
         Opened::Managed { .. } if disk != path => Err(NO_SUCH_FILE),
-        Opened::Managed { drop, file_key } => {
+        Opened::Managed { drop, file_key, size, sha256, counted } => {
             let key = FileKey::from_bytes(file_key.0);
-            let opened = Download::managed(disk.clone(), file, drop, &key);
-            if let Err(refusal) = &opened
-                && *refusal == DAMAGED
-            {
-                let what = "head, trailer or length do not fit together".to_owned();
-                shared.keeper.done(ToKeeper::Corrupt { path: disk, drop, what }).await?;
-            }
-            opened.map(|download| Open::Download(Box::new(download)))
+            let opened = Download::managed(disk.clone(), file, drop, &key, (size, sha256));
+            given(&shared.keeper, &disk, drop, opened, counted).await
         }
-        Opened::Sealed { drop, envelope } if disk != path => {
-            Download::sealed(disk, file, drop, envelope).map(|download| Open::Download(Box::new(download)))
+        Opened::Sealed { drop, size, envelope, counted } if disk != path => {
+            let opened = Download::sealed(disk.clone(), file, drop, envelope, size);
+            given(&shared.keeper, &disk, drop, opened, counted).await
         }
         Opened::Sealed { .. } => Err(NO_SUCH_FILE),
     }
 }
 
+async fn given(
+    keeper: &Keeper,
+    path: &VirtualPath,
+    drop: DropId,
+    opened: Result<Download, Damage>,
+    counted: bool,
+) -> Outcome<Open> {
+    match opened {
+        Ok(mut download) => {
+            download.counted = counted;
+            Ok(Open::Download(Box::new(download)))
+        }
+        Err(Damage(what)) => {
+            keeper.done(ToKeeper::Corrupt { path: path.clone(), drop, what }).await?;
+            Err(DAMAGED)
+        }
+    }
+}
+
 /// A download's handle is closed, or its connection has ended.
 pub fn ended(keeper: &Keeper, download: &Download) {
-    keeper.tell(ToKeeper::Pulled {
+    keeper.tell(pulled(download));
+}
+
+/// What the keeper is told of a download that has ended.
+pub fn pulled(download: &Download) -> ToKeeper {
+    ToKeeper::Pulled {
         path: download.path.clone(),
         drop: download.drop,
         bytes: download.sent(),
         whole: download.whole(),
-    });
+    }
 }
 
 pub async fn open_folder(shared: &Shared, path: VirtualPath) -> Outcome<Open> {
@@ -112,12 +132,33 @@ pub async fn receipts_page(
     }
 }
 
-/// The three files that a receipt is.
+/// The four files that a receipt is.
 #[derive(Clone, Copy)]
 enum ReceiptPart {
     Text,
     Signature,
     Content,
+    Proof,
+}
+
+/// How the names of papers and their signatures end.
+const PAPERS: [&[u8]; 4] = [b".consignment", b".consignment.sig", b".disclosure", b".disclosure.sig"];
+
+/// A paper may be longer than a message.
+async fn paper(keeper: &Keeper, path: &VirtualPath) -> Outcome<(Vec<u8>, u64)> {
+    let mut bytes = Vec::new();
+    loop {
+        let offset = u32::try_from(bytes.len()).map_err(|_| KEEPER_GONE)?;
+        match keeper.ask(ToKeeper::Paper { path: path.clone(), offset }).await? {
+            Answer::Paper { part, more, at } => {
+                bytes.extend_from_slice(&part);
+                if !more || part.is_empty() {
+                    return Ok((bytes, at.unix_seconds()));
+                }
+            }
+            _ => return Err(KEEPER_GONE),
+        }
+    }
 }
 
 /// The bytes of a file below `/receipts`, and when it was given.
@@ -130,10 +171,24 @@ pub async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, 
             _ => Err(KEEPER_GONE),
         };
     }
+    if PAPERS.iter().any(|ending| bytes.ends_with(ending)) {
+        return paper(keeper, &plain(below)?).await;
+    }
+    let certificate = [(&b".destroyed"[..], true), (b".destroyed.sig", false)];
+    let found = certificate.into_iter().find_map(|(ending, text)| bytes.strip_suffix(ending).map(|of| (of, text)));
+    if let Some((of, is_text)) = found {
+        let path = plain(&VirtualPath::parse(of)?)?;
+        return match keeper.ask(ToKeeper::Certificate { path }).await? {
+            Answer::Certificate { text, at, .. } if is_text => Ok((text.into_bytes(), at.unix_seconds())),
+            Answer::Certificate { signature, at, .. } => Ok((signature.into_bytes(), at.unix_seconds())),
+            _ => Err(KEEPER_GONE),
+        };
+    }
     let part = [
         (&b".receipt"[..], ReceiptPart::Text),
         (b".receipt.sig", ReceiptPart::Signature),
         (b".content.sig", ReceiptPart::Content),
+        (b".receipt.proof", ReceiptPart::Proof),
     ];
     let found = part.into_iter().find_map(|(ending, part)| bytes.strip_suffix(ending).map(|of| (of, part)));
     let (of, part) = found.ok_or(NO_SUCH_FILE)?;
@@ -144,6 +199,7 @@ pub async fn receipt(keeper: &Keeper, below: &VirtualPath) -> Outcome<(Vec<u8>, 
                 ReceiptPart::Text => receipt.text,
                 ReceiptPart::Signature => receipt.signature,
                 ReceiptPart::Content => receipt.content_signature,
+                ReceiptPart::Proof => receipt.proof,
             };
             Ok((text.into_bytes(), crate::clock::now().unix_seconds()))
         }

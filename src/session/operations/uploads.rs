@@ -5,17 +5,18 @@ use std::os::fd::AsFd;
 
 use super::reading::ask_open;
 use super::refuse_receipts;
-use crate::clock::Time;
+use crate::clock::{self, Time};
 use crate::ipc::jail::{Abandon, Answer, Commit, FolderKind, Key, Opened, Staged, StagedFrom, ToKeeper};
 use crate::names::DropId;
 use crate::seal::{FileKey, Reader};
 use crate::session::channel::Shared;
 use crate::session::download::DiskFile;
 use crate::session::keeper::Keeper;
-use crate::session::reply::{DAMAGED, EXISTS, KEEPER_GONE, LOST_END, NO_SUCH_FILE, Outcome, Refusal};
+use crate::session::reply::{CUT_SHORT, DAMAGED, EXISTS, KEEPER_GONE, LOST_END, NO_SUCH_FILE, Outcome, Refusal};
 use crate::session::staging::Part;
 use crate::session::upload::{self, Finished, Habits, Upload};
 use crate::sftp::packet::OpenFlags;
+use crate::shown::Shown;
 use crate::vpath::VirtualPath;
 
 async fn stage(keeper: &Keeper, path: &VirtualPath, from: Option<StagedFrom>, exclusive: bool) -> Outcome<Staged> {
@@ -52,19 +53,21 @@ pub async fn open_upload(
         match part.head() {
             Some(head) if !flags.truncate() && !exists && stated.is_some() => {
                 let drop = head.drop_id();
-                let from = Some(StagedFrom { path: path.clone(), drop });
+                // None that can be read is one that does not open.
+                let bucket = tree.staging.journal_bucket(&part).unwrap_or_default();
+                let from = Some(StagedFrom { path: path.clone(), drop, bucket });
                 // A keeper that no longer knows the upload, or a journal that does not open: begin anew.
                 if let Ok(staged) = stage(keeper, &path, from, false).await {
                     match Upload::resume(path.clone(), part, &tree.staging, &staged, habits) {
                         Ok(upload) if stated.is_some_and(|size| upload.is_stated_as(size)) => return Ok(upload),
                         Ok(mut upload) => {
                             // A power cut took what the journal counts. From here on STAT says what is left.
-                            tracing::warn!(%path, left = upload.len(), "a staged upload has lost its end");
+                            tracing::warn!(path = %Shown(&path), left = upload.len(), "a staged upload has lost its end");
                             upload.sync(&tree.staging)?;
                             return Err(LOST_END);
                         }
                         Err(refusal) => {
-                            tracing::warn!(%path, say = %refusal.say, "a staged upload cannot be continued; it begins anew");
+                            tracing::warn!(path = %Shown(&path), say = %refusal.say, "a staged upload cannot be continued; it begins anew");
                             old = tree.staging.open(&path)?.map(|part| (part, Some(drop)));
                         }
                     }
@@ -114,16 +117,36 @@ pub async fn open_upload(
 async fn open_base(shared: &Shared, path: &VirtualPath) -> Outcome<upload::Base> {
     let file = shared.tree.open(path)?;
     match ask_open(&shared.keeper, path, &file).await? {
-        Opened::Managed { file_key, .. } => {
+        Opened::Managed { drop, file_key, .. } => {
             let len = crate::sys::files::facts(file.as_fd())?.size;
-            Ok(Reader::open(DiskFile(file), len, &FileKey::from_bytes(file_key.0))?)
+            match Reader::open(DiskFile(file), len, &FileKey::from_bytes(file_key.0)) {
+                Ok(base) => Ok(base),
+                Err(error) => {
+                    let what = error.to_string();
+                    shared.keeper.done(ToKeeper::Corrupt { path: path.clone(), drop, what }).await?;
+                    Err(DAMAGED)
+                }
+            }
         }
         Opened::Sealed { .. } => Err(DAMAGED),
     }
 }
 
+/// Before a write: an upload that lasts longer than its journal's key asks for another, and goes on meanwhile. If the
+/// keeper says no, that is said when the upload is to be committed.
+pub fn renew_journal(shared: &Shared, upload: &mut Upload) {
+    let Some(renewal) = upload.renewal(clock::now()) else { return };
+    let (keeper, path, drop) = (shared.keeper.clone(), upload.path.clone(), upload.drop);
+    tokio::spawn(async move {
+        if let Ok(Answer::Journal(grant)) = keeper.ask(ToKeeper::RenewJournal { path, drop }).await {
+            renewal.answered(grant);
+        }
+    });
+}
+
 /// CLOSE of an upload: committed, parked, or, if anything went wrong before, thrown away and refused.
 pub async fn close_upload(shared: &Shared, mut upload: Upload) -> Outcome<()> {
+    tell_base_damage(shared, &mut upload);
     if upload.is_interrupted() {
         abandon(shared, upload, Abandon::Interrupted).await;
         return Ok(());
@@ -145,6 +168,13 @@ pub async fn close_upload(shared: &Shared, mut upload: Upload) -> Outcome<()> {
         throw_away(shared, upload, &refusal).await;
         return Err(refusal);
     }
+    if let Err(refusal) = upload.judge_whole() {
+        match refusal == CUT_SHORT {
+            true => abandon(shared, upload, Abandon::Interrupted).await,
+            false => throw_away(shared, upload, &refusal).await,
+        }
+        return Err(refusal);
+    }
     let mtime = upload.mtime;
     let journal = match upload.waits.then(|| upload.closed_journal()).transpose() {
         Ok(journal) => journal,
@@ -156,7 +186,7 @@ pub async fn close_upload(shared: &Shared, mut upload: Upload) -> Outcome<()> {
     match upload.finish(path.name()) {
         Ok(finished) => commit(shared, path, drop, mtime, finished, journal).await,
         Err((upload, refusal)) => {
-            tracing::warn!(%path, size, say = %refusal.say, "an upload could not be finished");
+            tracing::warn!(path = %Shown(&path), size, say = %refusal.say, "an upload could not be finished");
             throw_away(shared, *upload, &refusal).await;
             Err(refusal)
         }
@@ -210,14 +240,22 @@ async fn commit(
 }
 
 /// An upload that broke a rule or failed: nothing of it stays, so that nothing of it stats.
-pub async fn throw_away(shared: &Shared, upload: Upload, refusal: &Refusal) {
+pub async fn throw_away(shared: &Shared, mut upload: Upload, refusal: &Refusal) {
+    tell_base_damage(shared, &mut upload);
     let why = if upload::is_refusal(refusal) { Abandon::Refused } else { Abandon::Failed };
     let (path, drop, bytes) = (upload.path.clone(), upload.drop, upload.len());
     if let Err(refusal) = upload.remove(&shared.tree.staging) {
-        tracing::warn!(%path, say = %refusal.say, "staged files could not be removed");
+        tracing::warn!(path = %Shown(&path), say = %refusal.say, "staged files could not be removed");
     }
     let say = (why == Abandon::Refused).then(|| refusal.say.to_string());
     let _ = shared.keeper.done(ToKeeper::Discard { path, drop, bytes, keep: false, why, say }).await;
+}
+
+/// What an upload into a shared file found wrong with its older version, once.
+fn tell_base_damage(shared: &Shared, upload: &mut Upload) {
+    if let Some((drop, what)) = upload.base_damage.take() {
+        shared.keeper.tell(ToKeeper::Corrupt { path: upload.path.clone(), drop, what });
+    }
 }
 
 /// An upload that ended without CLOSE, or was cut by its client: kept for resuming, never delivered.
@@ -251,7 +289,8 @@ pub(super) async fn take_up(
     exclusive: bool,
 ) -> Outcome<Upload> {
     let head = part.head().ok_or(DAMAGED)?;
-    let origin = StagedFrom { path: from.clone(), drop: head.drop_id() };
+    let bucket = shared.tree.staging.journal_bucket(&part)?;
+    let origin = StagedFrom { path: from.clone(), drop: head.drop_id(), bucket };
     let staged = stage(&shared.keeper, to, Some(origin), exclusive).await?;
     Upload::resume(from.clone(), part, &shared.tree.staging, &staged, Habits::default())
 }

@@ -159,6 +159,7 @@ impl Sink {
                 Ok(Some(Event::Data(bytes))) => {
                     if let Some(file) = &mut work.file {
                         // The first failure is remembered and told at the end; the rest of the file still comes.
+                        operations::renew_journal(&self.shared, &mut file.upload);
                         let _ = file.upload.write(&self.shared.tree.staging, file.offset, bytes);
                         file.offset += bytes.len() as u64;
                     }

@@ -16,7 +16,7 @@ use crate::session::download::Download;
 use crate::session::exec::{Terminal, path};
 use crate::session::namespace::Place;
 use crate::session::operations;
-use crate::session::reply::{BAD_HANDLE, DAMAGED, DRAINING, IS_FOLDER, NO_SUCH_FILE, Outcome, Refusal};
+use crate::session::reply::{BAD_HANDLE, DRAINING, IS_FOLDER, NO_SUCH_FILE, Outcome, Refusal};
 use crate::sftp::DATA_MAX;
 use crate::sftp::scp::{self, Answer, Answers, Options};
 use crate::sftp::words::{Pattern, Word};
@@ -363,8 +363,13 @@ impl Source {
             Ok(Open::Download(mut download)) => {
                 let given = self.give_download(&mut download, name).await;
                 let taken = matches!(given, Ok(true)) && download.whole();
-                let (path, drop, bytes) = (download.path.clone(), download.drop, download.sent());
-                self.shared.keeper.tell(ToKeeper::Pulled { path, drop, bytes, whole: taken });
+                let (drop, bytes) = (download.drop, download.sent());
+                let pulled = ToKeeper::Pulled { path: download.path.clone(), drop, bytes, whole: taken };
+                if !download.counted {
+                    self.shared.keeper.tell(pulled);
+                } else if let Err(refusal) = self.shared.keeper.done(pulled).await {
+                    self.complain(path.as_bytes(), &refusal, failures).await;
+                }
                 given
             }
             Ok(Open::Text(text, at)) => self.give_text(text, at, name).await,
@@ -410,7 +415,7 @@ impl Source {
         while at < download.size {
             let mut piece = Vec::with_capacity(DATA_MAX);
             if let Err(refusal) = download.read(at, DATA_MAX, &mut piece) {
-                self.broken(download, &refusal, at).await;
+                self.broken(download, &refusal).await;
                 return Err(Gone);
             }
             at += piece.len() as u64;
@@ -424,13 +429,10 @@ impl Source {
     }
 
     /// The protocol has no way to take back a size, and zeros in place of bytes would look like a file: the command ends.
-    async fn broken(&self, download: &Download, refusal: &Refusal, at: u64) {
-        if *refusal == DAMAGED {
-            self.shared.keeper.tell(ToKeeper::Corrupt {
-                path: download.path.clone(),
-                drop: download.drop,
-                what: format!("a record does not open at or after byte {at}"),
-            });
+    async fn broken(&self, download: &mut Download, refusal: &Refusal) {
+        if let Some(what) = download.news_of_damage() {
+            let (path, drop) = (download.path.clone(), download.drop);
+            self.shared.keeper.tell(ToKeeper::Corrupt { path, drop, what });
         }
         self.terminal.complain(format!("scp: {}: {}", download.path, refusal.say)).await;
     }

@@ -2,10 +2,12 @@
 //! commands of `exec`. Everything else is refused below, in words where the protocol has room for them, and reported
 //! to the keeper once somebody is logged in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::keys::Certificate;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
 
@@ -112,6 +114,30 @@ impl Handler for Connection {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let verdict = self.porch()?.key(user, key.public_key, key.algorithm).await;
+        self.settle(verdict)
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        let verdict = self.porch()?.certificate(user, certificate).await;
+        self.settle(verdict)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let porch = self.porch()?;
+        let verdict = match response.and_then(|mut answers| answers.next()) {
+            Some(code) => porch.code(user, &code).await,
+            None if porch.asks_code(user) => {
+                const PROMPTS: &[(Cow<'static, str>, bool)] = &[(Cow::Borrowed("Code: "), false)];
+                let (name, instructions) = (Cow::Borrowed(""), Cow::Borrowed(""));
+                return Ok(Auth::Partial { name, instructions, prompts: Cow::Borrowed(PROMPTS) });
+            }
+            None => porch.nothing(user).await,
+        };
         self.settle(verdict)
     }
 

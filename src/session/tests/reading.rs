@@ -36,8 +36,10 @@ fn a_damaged_file_is_an_error_and_never_a_wrong_byte() {
         let mut client = site.client();
         let data = pattern(4, 20 * CHUNK);
         assert_eq!(client.put("/shared/a", &data).await.0, 0);
-        let file = OpenOptions::new().write(true).open(site.dir.path().join("shared/a")).unwrap();
-        file.write_all_at(&[9], crate::seal::record_offset(12) + 1000).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(site.dir.path().join("shared/a")).unwrap();
+        let (at, mut byte) = (crate::seal::record_offset(12) + 1000, [0]);
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[!byte[0]], at).unwrap();
         let handle = client.open("/shared/a", READ).await.unwrap();
         assert_eq!(client.read(&handle, 0, 1000).await.unwrap(), &data[..1000]);
         let damaged = client.read(&handle, 12 * CHUNK as u64 + 5, 10).await.unwrap_err();

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use sha2::Digest as _;
 
-use crate::ipc::jail::FolderKind;
+use crate::clock::Time;
+use crate::ipc::jail::{FolderKind, JournalGrant, Key, Staged};
 use crate::seal::{CHUNK, Journal, JournalKey, RECORD_LEN, record_offset};
 use crate::session::staging::{READ, Staging};
 use crate::session::testing::{grant, opened, path, pattern, staging};
@@ -94,7 +95,7 @@ fn lose_power(dir: &Path, hole: u64, cut: u64) {
     let Some(journal) = file_in(dir, "jrn") else { return };
     let bytes = fs::read(journal).unwrap();
     let staged = grant(FolderKind::Drop, 1);
-    let journal = Journal::open(staged.drop, &JournalKey::from_bytes([200; 32]), &bytes[9..]).unwrap();
+    let journal = Journal::open(staged.drop, &JournalKey::from_bytes([200; 32]), &bytes[17..]).unwrap();
     let part = OpenOptions::new().write(true).open(file_in(dir, "part").unwrap()).unwrap();
     let (safe, len) = (record_offset(journal.durable), part.metadata().unwrap().len());
     if safe + hole + 4096 < len {
@@ -252,4 +253,36 @@ fn what_a_resume_reads_does_not_grow_with_the_file() {
     let finished = upload.finish(None).ok().unwrap();
     assert_eq!(read_back(), 0, "nothing is hashed again at the end");
     assert!(plain(finished) == data);
+}
+
+/// As a session does that lasts longer than its journal's key: it asks once, takes up the answer, and seals with it.
+#[test]
+fn an_upload_that_lasts_seals_its_journals_with_a_key_that_lives_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = staging(dir.path());
+    let mut granted = grant(FolderKind::Drop, 1);
+    granted.journal.renew = Time(1_000_000);
+    let part = staging.create(&path("/drop/a")).unwrap();
+    let mut upload = Upload::begin(path("/drop/a"), part, &granted, Habits::default()).unwrap();
+    let data = pattern(1, 200_000);
+    send(&mut upload, &staging, &data, 0, 100_000, 32_768);
+    upload.sync(&staging).unwrap();
+    assert!(upload.renewal(Time(999_999)).is_none());
+    let renewal = upload.renewal(Time(1_000_000)).expect("it is time to ask");
+    assert!(upload.renewal(Time(1_000_001)).is_none(), "once");
+    assert!(upload.renewal(Time(1_060_000)).is_some(), "again if nobody answers");
+    renewal.answered(JournalGrant { bucket: 10, key: Key([201; 32]), renew: Time(2_000_000) });
+    assert!(upload.renewal(Time(1_060_001)).is_none());
+    send(&mut upload, &staging, &data, 100_000, 150_000, 32_768);
+    upload.sync(&staging).unwrap();
+    drop(upload);
+    let part = staging.open(&path("/drop/a")).unwrap().unwrap();
+    assert_eq!(staging.journal_bucket(&part).unwrap(), 10);
+    let resumed = |part, opens| {
+        let granted = Staged { opens, ..grant(FolderKind::Drop, 1) };
+        Upload::resume(path("/drop/a"), part, &staging, &granted, Habits::default())
+    };
+    assert!(resumed(part, None).is_err(), "a journal whose key is gone");
+    let part = staging.open(&path("/drop/a")).unwrap().unwrap();
+    assert_eq!(resumed(part, Some(Key([201; 32]))).unwrap().len(), 150_000);
 }

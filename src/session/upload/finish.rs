@@ -3,6 +3,7 @@
 
 use zeroize::Zeroize;
 
+use super::end_to_end::Wanted;
 use super::{CHUNK_U64, FIRST_JOURNAL, FIRST_JOURNAL_AFTER, Finished, JOURNAL_EVERY, SYNC_EVERY, Upload};
 use crate::clock;
 use crate::names::{Digest, FileName};
@@ -88,6 +89,7 @@ impl Upload {
         Ok(())
     }
 
+    /// The journal, after the number of the bucket that its key is of.
     fn sealed_journal(&self, records: u64, tail: &[u8], digest: Option<&Midstate>) -> Outcome<Vec<u8>> {
         let durable = (self.synced / CHUNK_U64).min(records);
         let anchor = self.anchors.last().filter(|(anchored, _)| (1..=durable).contains(anchored));
@@ -105,7 +107,8 @@ impl Upload {
             durable,
             anchor: anchor.map(|(records, digest)| (*records, digest.save().sha256)),
         };
-        let sealed = journal.seal(self.drop, &self.grant.journal_key)?;
+        let by = &self.grant.journal;
+        let sealed = [&by.bucket.to_be_bytes()[..], &journal.seal(self.drop, &by.key)?].concat();
         let Journal { mut tail, mut midstate, anchor, .. } = journal;
         tail.zeroize();
         midstate.zeroize();
@@ -187,12 +190,14 @@ impl Upload {
         let (size, sha256, sums) = self.complete()?;
         let generation = self.next_generation(self.full)?;
         let tail = std::mem::take(&mut self.tail);
+        let mut recipients = std::mem::take(&mut self.grant.recipients);
+        recipients.extend(self.wanted.iter().flat_map(Wanted::texts));
         self.records.seal(self.full, generation, true, &tail, &mut self.buffer)?;
         let trailer = Trailer {
             name: name.map(|name| name.as_bytes().to_vec()).unwrap_or_default(),
             mtime: self.mtime.map(u64::from),
             sender: std::mem::take(&mut self.grant.sender),
-            recipients: std::mem::take(&mut self.grant.recipients),
+            recipients,
             size,
             sha256,
             opened_at: self.opened_at,
@@ -205,6 +210,8 @@ impl Upload {
         let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
         self.part.write_all_at(&self.buffer, offset)?;
         self.part.set_len(offset + self.buffer.len() as u64)?;
+        // The disk begins while the keeper wraps the key, and is done sooner when it is waited for.
+        self.part.write_ahead(offset, self.buffer.len() as u64);
         self.part.close_writer();
         Ok((size, sha256, sums))
     }

@@ -7,7 +7,7 @@ use super::ahead::AHEAD_MAX;
 use super::{CHUNK_U64, Upload, WRITE_BUFFER};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{CHUNK, GENERATIONS_MAX, HEADER_LEN, RECORD_LEN, SealError, record_offset};
-use crate::session::reply::{DAMAGED, GAP, Outcome, Refusal};
+use crate::session::reply::{DAMAGED, GAP, Outcome};
 use crate::session::staging::Staging;
 
 impl Upload {
@@ -16,7 +16,8 @@ impl Upload {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let result = self.place(staging, offset, data).and_then(|()| self.settle(staging, data.len()));
+        let placed = self.place(staging, offset, data).and_then(|()| self.judge_beginning(offset));
+        let result = placed.and_then(|()| self.settle(staging, data.len()));
         if let Err(refusal) = &result {
             self.fault = Some(refusal.clone());
         }
@@ -108,7 +109,12 @@ impl Upload {
         while result.is_ok() && self.contiguous() < offset.min(limit) {
             let at = self.contiguous();
             let index = at / CHUNK_U64;
-            result = base.chunk(index).map_err(Refusal::from).and_then(|chunk| {
+            let drop = base.head().drop_id();
+            let chunk = base.chunk(index).map_err(|error| {
+                self.base_damage = Some((drop, format!("record {index}: {error}")));
+                DAMAGED
+            });
+            result = chunk.and_then(|chunk| {
                 let end = usize::try_from(offset.min(limit) - index * CHUNK_U64).unwrap_or(CHUNK).min(chunk.len());
                 let plain = chunk.get((at % CHUNK_U64) as usize..end).unwrap_or_default();
                 if plain.is_empty() { Err(DAMAGED) } else { self.append(plain) }
@@ -175,6 +181,8 @@ impl Upload {
     /// `chunk` has been hashed, and nothing after it.
     fn seal_full(&mut self, chunk: &[u8]) -> Outcome<()> {
         let generation = self.next_generation(self.full)?;
+        // At once, not by doubling, which copies all there is each time.
+        self.buffer.reserve_exact(WRITE_BUFFER.saturating_sub(self.buffer.len()));
         self.records.seal(self.full, generation, false, chunk, &mut self.buffer)?;
         self.full += 1;
         self.at_record.clone_from(&self.digest);
@@ -268,7 +276,11 @@ impl Upload {
             let before = out.len();
             if at >= self.contiguous() {
                 let (base, _) = self.base.as_mut().ok_or(DAMAGED)?;
-                let chunk = base.chunk(index)?;
+                let drop = base.head().drop_id();
+                let chunk = base.chunk(index).map_err(|error| {
+                    self.base_damage = Some((drop, format!("record {index}: {error}")));
+                    DAMAGED
+                })?;
                 out.extend_from_slice(chunk.get(within..chunk.len().min(within + wanted)).unwrap_or_default());
             } else if index == self.full {
                 out.extend_from_slice(&self.tail[within..self.tail.len().min(within + wanted)]);

@@ -297,4 +297,5 @@ tests! { a_cut_in_a_sweep:
     a_cut_when_the_expiries_were_recorded => "sweep-recorded",
     a_cut_when_a_shred_key_was_destroyed => "sweep-key-destroyed",
     a_cut_when_that_destruction_was_recorded => "sweep-key-recorded",
+    a_cut_when_its_drops_were_certified => "sweep-key-certified",
 }

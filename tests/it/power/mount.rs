@@ -250,7 +250,7 @@ impl Filesystem for Served {
         }
     }
 
-    /// Room is not counted here: what `posix_fallocate` promises is kept, and the length is what it changes.
+    /// Room is not counted here: what `posix_fallocate` promises is kept, and the length is what it changes, unless it is to stay.
     fn fallocate(
         &self,
         _: &Request,
@@ -261,8 +261,10 @@ impl Filesystem for Served {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        if mode != 0 {
-            return reply.error(Errno::EOPNOTSUPP);
+        match mode {
+            0 => {}
+            libc::FALLOC_FL_KEEP_SIZE => return reply.ok(),
+            _ => return reply.error(Errno::EOPNOTSUPP),
         }
         let done = self.disk.change(|state| match &state.inode(number.0)?.kind {
             Kind::File(file) if file.len < offset + length => state.set_len(number.0, offset + length),

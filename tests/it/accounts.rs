@@ -1,0 +1,160 @@
+//! Accounts are made and changed with commands that leave the admin's files the admin's own, and what is sent to a new
+//! partner works as it stands, in the clients it is for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::{Ran, run};
+use crate::site::{Site, have};
+
+/// A key pair of the newcomer's own, without a passphrase.
+fn new_key(site: &Site, name: &str) -> PathBuf {
+    let path = site.work().join(name);
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&path);
+    run(keygen, b"").ok();
+    path
+}
+
+fn in_folder(folder: &Path, program: &str, words: &[&str]) -> Ran {
+    let mut command = Command::new(program);
+    command.args(words).current_dir(folder).env("HOME", folder);
+    run(command, b"")
+}
+
+/// A site with a user `newcomer`, made by command, and the folder that is sent to it.
+fn with_newcomer() -> (Site, PathBuf, PathBuf) {
+    let site = Site::new();
+    let key = new_key(&site, "newcomer");
+    let public = format!("{}.pub", key.display());
+    let add = [
+        "user",
+        "add",
+        "newcomer",
+        "--key",
+        &public,
+        "--drop",
+        "/scans=radiology,lab",
+        "--expire",
+        "2 days",
+        "--reload",
+    ];
+    site.sealdrop(&add).ok();
+    let out = site.work().join("for-newcomer");
+    let listen = site.place().listen().to_string();
+    let told = site.sealdrop(&["onboard", "newcomer", "--host", &listen, "--out", &out.display().to_string()]).ok();
+    assert!(told.contains("known_hosts") && told.contains("telephone"), "{told}");
+    (site, key, out)
+}
+
+#[test]
+fn from_nothing_to_a_first_receipted_drop_by_two_commands() {
+    let (site, key, folder) = with_newcomer();
+    let identity = format!("IdentityFile={}", key.display());
+    in_folder(&folder, "sftp", &["-F", "ssh_config", "-o", &identity, "-b", "try.sftp", "sealdrop"]).ok();
+    assert_eq!(site.recipient("radiology").list("/inbox/newcomer"), ["sealdrop-test.txt"]);
+    let batch = "get /receipts/scans/sealdrop-test.txt.receipt\nget /receipts/scans/sealdrop-test.txt.receipt.sig\nget \
+                 /receipts/scans/sealdrop-test.txt.content.sig\n";
+    fs::write(folder.join("receipts.sftp"), batch).unwrap();
+    in_folder(&folder, "sftp", &["-F", "ssh_config", "-o", &identity, "-b", "receipts.sftp", "sealdrop"]).ok();
+    // The letter's own commands.
+    let letter = fs::read_to_string(folder.join("README.txt")).unwrap();
+    let commands: Vec<_> =
+        letter.lines().filter(|line| line.trim_start().starts_with("ssh-keygen -Y verify")).collect();
+    assert_eq!(commands.len(), 2, "{letter}");
+    for command in commands {
+        in_folder(&folder, "sh", &["-c", &command.replace("NAME", "sealdrop-test.txt")]).ok();
+    }
+}
+
+#[test]
+fn the_settings_in_the_folder_work_in_lftp_and_rclone_and_are_well_formed() {
+    let (site, key, folder) = with_newcomer();
+    if have("lftp") {
+        // As a partner has its key: where ssh looks for it.
+        let script = fs::read_to_string(folder.join("try.lftp")).unwrap();
+        let script = script.replace("ssh -a -x", &format!("ssh -a -x -F /dev/null -i {}", key.display()));
+        fs::write(folder.join("mine.lftp"), script).unwrap();
+        in_folder(&folder, "lftp", &["-f", "mine.lftp"]).ok();
+        assert_eq!(site.recipient("lab").list("/inbox/newcomer"), ["sealdrop-test.txt.sealed"]);
+    }
+    if have("rclone") {
+        let file = key.display().to_string();
+        let words = ["--config", "rclone.conf", "--sftp-key-file", &file, "lsd", "sealdrop:"];
+        let listed = in_folder(&folder, "rclone", &words).ok();
+        assert!(listed.contains("scans") && listed.contains("receipts"), "{listed}");
+    }
+    let read = "import xml.etree.ElementTree as t; s = t.parse('filezilla.xml').find('.//Server'); print(s.find('User').text, s.find('Port').text)";
+    let told = in_folder(&folder, "/usr/bin/python3", &["-c", read]).ok();
+    assert_eq!(told.trim(), format!("newcomer {}", site.place().listen().port()));
+    let fingerprint = in_folder(&folder, "ssh-keygen", &["-l", "-f", "known_hosts"]).ok();
+    let fingerprint = fingerprint.split_whitespace().find(|word| word.starts_with("SHA256:")).unwrap().to_owned();
+    assert!(fs::read_to_string(folder.join("README.txt")).unwrap().contains(&fingerprint));
+    let winscp = fs::read_to_string(folder.join("winscp.txt")).unwrap();
+    assert!(winscp.contains(fingerprint.trim_start_matches("SHA256:")), "{winscp}");
+}
+
+#[test]
+fn an_account_is_changed_and_every_other_line_of_its_file_stays() {
+    let site = Site::new();
+    let file = site.place().policy("partner");
+    let before = format!("# the night job\n{}# the end\n", fs::read_to_string(&file).unwrap());
+    fs::write(&file, &before).unwrap();
+
+    site.sealdrop(&["user", "disable", "partner", "--reload"]).ok();
+    site.partner().sftp("ls /\n").fails();
+    let disabled = fs::read_to_string(&file).unwrap();
+    let added: Vec<_> = disabled.lines().filter(|line| !before.lines().any(|old| old == *line)).collect();
+    assert_eq!(added, ["disabled = true"]);
+    site.sealdrop(&["user", "enable", "partner", "--reload"]).ok();
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    site.partner().sftp("ls /\n").ok();
+
+    let key = new_key(&site, "standby");
+    let public = format!("{}.pub", key.display());
+    site.sealdrop(&["user", "keys", "partner", "--add", &public, "--reload"]).ok();
+    let shown = site.ask(&["user", "keys", "partner"]);
+    assert_eq!((shown.len(), &shown[1]["comment"]), (2, &"standby".into()));
+    site.sealdrop(&["user", "keys", "partner", "--remove", "standby", "--reload"]).ok();
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    let said = site.sealdrop(&["user", "keys", "partner", "--remove", "standby"]).fails_with(1);
+    assert!(said.contains("no key `standby`") && said.contains("hint: "), "{said}");
+}
+
+#[test]
+fn a_change_that_could_not_be_used_is_not_made() {
+    let site = Site::new();
+    let key = new_key(&site, "k");
+    let public = fs::read_to_string(format!("{}.pub", key.display())).unwrap();
+    let public = public.trim();
+    let refused = |words: &[&str], because: &str| {
+        let said = site.sealdrop(words).fails_with(1);
+        assert!(said.contains(because) && said.contains("hint: "), "{said}");
+        assert!(!site.place().policy("x").exists());
+    };
+    refused(&["user", "add", "x", "--key", public, "--drop", "/a=nobody"], "nobody");
+    refused(&["user", "add", "x", "--key", public, "--drop", "/a"], "does not say to whom");
+    refused(&["user", "add", "x", "--key", "ssh-ed25519 AAAA", "--inbox"], "could not be used");
+    refused(&["user", "add", "x", "--key", public], "do nothing");
+    refused(&["user", "add", "partner", "--key", public, "--inbox"], "is there already");
+    refused(&["user", "disable", "x"], "there is no user x");
+    refused(&["onboard", "x"], "there are: lab, partner, radiology");
+    // The last key of an account that has no password.
+    let only = site.ask(&["user", "keys", "partner"])[0]["fingerprint"].as_str().unwrap().to_owned();
+    let before = fs::read(site.place().policy("partner")).unwrap();
+    site.sealdrop(&["user", "keys", "partner", "--remove", &only]).fails_with(1);
+    assert_eq!(fs::read(site.place().policy("partner")).unwrap(), before);
+    let shown = site.sealdrop(&["user", "add", "x", "--key", public, "--inbox", "--dry-run"]).ok();
+    assert!(shown.contains("[inbox]\nmode = \"managed\"") && !site.place().policy("x").exists(), "{shown}");
+}
+
+#[test]
+fn users_are_listed_with_what_they_have() {
+    let site = Site::prepared();
+    let users = site.ask(&["user", "list"]);
+    let names: Vec<_> = users.iter().map(|user| user["user"].as_str().unwrap()).collect();
+    assert_eq!(names, ["lab", "partner", "radiology"]);
+    assert_eq!((&users[0]["inbox"], &users[1]["state"]), (&"sealed".into(), &"good".into()));
+    assert_eq!(users[1]["folders"], serde_json::json!(["/radiology", "/lab", "/shared"]));
+}

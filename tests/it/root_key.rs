@@ -1,0 +1,214 @@
+//! The root key comes from a file, a credential, a passphrase or a token; it moves from one to the other while the server
+//! serves; whatever is wrong with it is said, and never answered by new keys. No log, ledger, answer or environment has it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sealdrop::cli::demo::place::RADIOLOGY;
+
+use crate::run::run;
+use crate::site::{SEALDROP, Site, contains, content, everything_below, have};
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// A daemon with a drop in it, and what that drop is.
+fn with_a_drop(site: &Site) -> Vec<u8> {
+    let bytes = content("under the root key ", 100_000);
+    site.partner().put(&site.file("a.dcm", &bytes), "/radiology/a.dcm");
+    bytes
+}
+
+#[track_caller]
+fn assert_opens(site: &Site, bytes: &[u8]) {
+    assert!(site.recipient(RADIOLOGY).get("/inbox/partner/a.dcm") == bytes);
+}
+
+/// Not in clear anywhere but in the one file that is meant to have it.
+#[track_caller]
+pub fn assert_secret(site: &Site, secret: &[u8], but: Option<&Path>) {
+    let keeper = site.keeper();
+    for path in everything_below(site.place().dir()).into_iter().filter(|path| path.is_file()) {
+        let held = fs::read(&path).is_ok_and(|bytes| contains(&bytes, secret));
+        assert!(!held || Some(path.as_path()) == but, "a secret is in {}", path.display());
+    }
+    for words in [&["status"][..], &["drops"], &["receipts"], &["audit"], &["rotate", "status"], &["doctor"]] {
+        let told = site.sealdrop(words);
+        assert!(
+            !contains(&told.stdout, secret) && !contains(told.stderr.as_bytes(), secret),
+            "{words:?} tells a secret"
+        );
+    }
+    for file in ["environ", "cmdline"] {
+        let seen = fs::read(format!("/proc/{keeper}/{file}")).unwrap_or_default();
+        assert!(!contains(&seen, secret), "a secret is in the keeper's {file}");
+    }
+}
+
+fn hex_of_root(site: &Site) -> String {
+    fs::read_to_string(site.place().state().join("keys/root")).unwrap().trim().to_owned()
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    sealdrop::names::from_hex::<32>(hex).unwrap().to_vec()
+}
+
+fn private_file(path: PathBuf, text: &str) -> PathBuf {
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// Rotates to wherever the settings say now.
+fn move_root(site: &Site, input: &str) {
+    let mut command = Command::new(SEALDROP);
+    command.args(["rotate", "root", "--reason", "test", "--passphrase-fd", "0", "--config"]).arg(site.place().config());
+    run(command, input.as_bytes()).ok();
+    assert!(!site.place().state().join("keys/root").exists(), "the old root key is gone from its place");
+    assert_eq!(site.events_of("rotation-ended", "").last().unwrap()["outcome"], "done");
+}
+
+#[test]
+fn a_passphrase_opens_the_keys_and_a_wrong_one_makes_none() {
+    let mut site = Site::new();
+    let bytes = with_a_drop(&site);
+    let old = hex_of_root(&site);
+    site.set("root_key = \"passphrase\"");
+    move_root(&site, PASSPHRASE);
+    assert_opens(&site, &bytes);
+    for secret in [PASSPHRASE.as_bytes(), old.as_bytes(), &bytes_of(&old)] {
+        assert_secret(&site, secret, None);
+    }
+    site.signal(nix::sys::signal::Signal::SIGTERM);
+    site.wait_for_end();
+
+    let right = private_file(site.work().join("right"), PASSPHRASE);
+    let wrong = private_file(site.work().join("wrong"), "incorrect horse battery staple");
+    let before = site.snapshot("keys");
+    let script = |file: &Path| format!("exec 9<{}; exec \"$@\" --passphrase-fd 9", file.display());
+    site.run_under(&["sh", "-c", &script(&wrong), "sh"]);
+    let failure = site.start().unwrap_err();
+    assert!(failure.to_string().contains("the passphrase does not open"), "{failure}");
+    assert!(site.snapshot("keys") == before, "nothing was made or changed");
+
+    site.run_under(&["sh", "-c", &script(&right), "sh"]);
+    site.start().unwrap();
+    assert_opens(&site, &bytes);
+}
+
+#[test]
+fn a_credential_of_the_service_manager_is_the_root_key() {
+    let mut site = Site::prepared();
+    let dir = site.work().join("credentials");
+    fs::create_dir(&dir).unwrap();
+    let secret = "5a".repeat(32);
+    private_file(dir.join("sealdrop-root"), &format!("{secret}\n"));
+    let variable = format!("CREDENTIALS_DIRECTORY={}", dir.display());
+    site.run_under(&["env", &variable]);
+    site.start().unwrap();
+    let bytes = with_a_drop(&site);
+    site.set("root_key = \"credential:sealdrop-root\"");
+    move_root(&site, "");
+    site.restart();
+    assert_opens(&site, &bytes);
+    assert_secret(&site, secret.as_bytes(), Some(&dir.join("sealdrop-root")));
+
+    site.signal(nix::sys::signal::Signal::SIGTERM);
+    site.wait_for_end();
+    site.run_under(&["env", "-u", "CREDENTIALS_DIRECTORY"]);
+    let failure = site.start().unwrap_err().to_string();
+    assert!(failure.contains("no credential sealdrop-root"), "{failure}");
+    // Another one is no reason to make new keys, nor to say that these are damaged.
+    private_file(dir.join("sealdrop-root"), &"a5".repeat(32));
+    site.run_under(&["env", &variable]);
+    let failure = site.start().unwrap_err().to_string();
+    assert!(failure.contains("is wrapped by root key"), "{failure}");
+}
+
+#[test]
+fn a_token_unwraps_the_root_key_and_a_wrong_pin_is_said_to_be_one() {
+    let module = "/usr/lib/softhsm/libsofthsm2.so";
+    if !have("softhsm2-util") {
+        return;
+    }
+    let mut site = Site::prepared();
+    let tokens = site.place().dir().join("tokens");
+    fs::create_dir(&tokens).unwrap();
+    let config = site.work().join("softhsm2.conf");
+    fs::write(&config, format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display())).unwrap();
+    let variable = format!("SOFTHSM2_CONF={}", config.display());
+    let mut init = Command::new("softhsm2-util");
+    init.env("SOFTHSM2_CONF", &config);
+    init.args(["--init-token", "--free", "--label", "St Mary", "--so-pin", "87654321", "--pin", "24681357"]);
+    run(init, b"").ok();
+
+    site.run_under(&["env", &variable]);
+    site.start().unwrap();
+    let bytes = with_a_drop(&site);
+    let pin = private_file(site.work().join("pin"), "24681357\n");
+    site.set(&format!(
+        "root_key = \"pkcs11:token=St%20Mary;object=sealdrop?module-path={module}&pin-source=file:{}\"",
+        pin.display()
+    ));
+    move_root(&site, "");
+    site.restart();
+    assert_opens(&site, &bytes);
+    // Within the token another new root key is wrapped by the same key.
+    site.sealdrop(&["rotate", "root", "--reason", "test"]).ok();
+    site.restart();
+    assert_opens(&site, &bytes);
+    assert_secret(&site, b"24681357", Some(&pin));
+
+    site.signal(nix::sys::signal::Signal::SIGTERM);
+    site.wait_for_end();
+    private_file(pin.clone(), "11111111\n");
+    let failure = site.start().unwrap_err().to_string();
+    assert!(failure.contains("does not take this PIN"), "{failure}");
+    fs::set_permissions(&pin, fs::Permissions::from_mode(0o644)).unwrap();
+    let failure = site.start().unwrap_err().to_string();
+    assert!(failure.contains("can be read by others"), "{failure}");
+    private_file(pin.clone(), "24681357\n");
+    fs::rename(&tokens, site.place().dir().join("pulled")).unwrap();
+    fs::create_dir(&tokens).unwrap();
+    let failure = site.start().unwrap_err().to_string();
+    assert!(failure.contains("no token is there"), "{failure}");
+}
+
+#[test]
+fn init_sets_up_a_root_key_under_a_passphrase_and_never_a_second_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, state) = (dir.path().join("etc/sealdrop.toml"), dir.path().join("state"));
+    let init = |source: &str, passphrase: &str| {
+        let mut command = Command::new(SEALDROP);
+        command.args(["init", "--root-key", source, "--passphrase-fd", "0", "--config"]).arg(&config);
+        command.arg("--state").arg(&state);
+        run(command, passphrase.as_bytes())
+    };
+    let short = init("passphrase", "too short");
+    assert!(short.stderr.contains("at least 16 characters"), "{}", short.stderr);
+    init("passphrase", PASSPHRASE).ok();
+    let made = fs::read_to_string(state.join("keys/root.passphrase")).unwrap();
+    assert!(made.starts_with("sealdrop root key, wrapped by a passphrase, v1\nkdf pbkdf2-hmac-sha512 600000 "));
+    assert!(!state.join("keys/root").exists());
+    init("passphrase", "another passphrase, typed later").ok();
+    assert_eq!(fs::read_to_string(state.join("keys/root.passphrase")).unwrap(), made);
+}
+
+#[test]
+fn init_makes_a_credential_that_systemd_decrypts() {
+    if !have("systemd-creds") || !crate::site::is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("credstore.encrypted");
+    let mut command = Command::new(SEALDROP);
+    command.args(["init", "--root-key", "credential:sealdrop-root", "--credstore"]).arg(&store);
+    command.arg("--config").arg(dir.path().join("etc/sealdrop.toml")).arg("--state").arg(dir.path().join("state"));
+    run(command, b"").ok();
+    let mut decrypt = Command::new("systemd-creds");
+    decrypt.args(["decrypt", "--name=sealdrop-root"]).arg(store.join("sealdrop-root")).arg("-");
+    let text = run(decrypt, b"").ok();
+    assert_eq!(bytes_of(text.trim()).len(), 32);
+    assert!(!dir.path().join("state/keys/root").exists());
+}

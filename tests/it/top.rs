@@ -1,0 +1,97 @@
+//! `sealdrop top`: drawn on a terminal, which is given back however it ends; told once where nobody watches.
+
+use std::process::Command;
+
+use crate::run::run;
+use crate::site::{SEALDROP, Site, have_python};
+use crate::wire::{Wire, handle, status, string};
+
+/// Starts the program after the first word on a terminal of its own; has it sort otherwise and the terminal change its size; ends it as
+/// the first word says; prints how it ended, whether the terminal is as it was, and what was asked for and not seen.
+const WATCHED: &str = r#"
+import fcntl, os, pty, signal, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+before = termios.tcgetattr(fd)
+shown = b""
+def until(words):
+    global shown
+    while words not in shown:
+        shown += os.read(fd, 65536)
+    shown = shown.split(words, 1)[1]
+def resize(rows, columns):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+resize(24, 100)
+until(b"\x1b[?1049h")
+until(b"sorted by rate")
+raw = not termios.tcgetattr(fd)[3] & (termios.ECHO | termios.ICANON)
+os.write(fd, b"s")
+until(b"sorted by in")
+os.write(fd, b"r")
+until(b"reversed")
+# Two lines of it fit now, and nothing more is drawn than that.
+resize(2, 20)
+until(b"\x1b[H")
+until(b"\x1b[J")
+how = sys.argv[1]
+if how == "Ctrl-C":
+    os.write(fd, b"\x03")
+elif how == "q":
+    os.write(fd, b"q")
+else:
+    os.kill(pid, getattr(signal, how))
+try:
+    until(b"\x1b[?1049l")
+except OSError:
+    pass
+status = os.waitpid(pid, 0)[1]
+ended = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+print(ended, "raw" if raw else "cooked", "restored" if termios.tcgetattr(fd) == before else "changed")
+"#;
+
+#[test]
+fn the_terminal_is_given_back_however_it_ends() {
+    if !have_python("pty") {
+        return;
+    }
+    let site = Site::new();
+    for (how, expected) in [("q", "0"), ("Ctrl-C", "0"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP")] {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", WATCHED, how, SEALDROP, "top", "--config"]).arg(site.place().config());
+        assert_eq!(run(command, b"").ok().trim(), format!("{expected} raw restored"), "{how}");
+    }
+}
+
+#[test]
+fn where_nobody_watches_it_tells_once() {
+    let site = Site::new();
+    site.partner().put(&site.file("a.dcm", &[b'x'; 2048]), "/radiology/a.dcm");
+    let told = site.sealdrop(&["top"]).ok();
+    assert!(told.contains("door     ") && told.contains("kept     1 drop;") && !told.contains('\x1b'), "{told}");
+    let told = &site.ask(&["top"])[0];
+    let page = include_str!("../../docs/cli.md");
+    for key in told.as_object().unwrap().keys() {
+        assert!(page.contains(&format!("\"{key}\":")), "docs/cli.md does not name `{key}` of top");
+    }
+    assert_eq!((&told["drops"], &told["uploads"], &told["queue"]), (&1.into(), &0.into(), &0.into()));
+    site.sealdrop(&["top", "--sort", "nothing"]).fails_with(2);
+}
+
+#[test]
+fn who_is_on_and_what_it_does_is_seen() {
+    let site = Site::new();
+    let mut partner = Wire::open(site.partner());
+    let told = &site.ask(&["top"])[0];
+    assert_eq!((&told["sessions"][0]["user"], &told["connections"]), (&"partner".into(), &1.into()));
+    // OPEN, to write what is made anew, no attributes.
+    let open = [&string(b"/radiology/a.dcm")[..], &[0, 0, 0, 0x1a], &[0; 4]].concat();
+    let handle = handle(partner.ask(3, &open));
+    let told = &site.ask(&["top"])[0];
+    assert_eq!(told["sessions"][0]["last"], "uploads /radiology/a.dcm");
+    assert_eq!((&told["uploads"], &told["sessions"][0]["uploads"]), (&1.into(), &1.into()));
+    assert_eq!(status(partner.ask(4, &handle)), 0);
+    let told = site.sealdrop(&["top", "--once"]).ok();
+    assert!(told.contains("has sent /radiology/a.dcm") && told.contains("0 uploads in progress"), "{told}");
+    drop(partner);
+}
