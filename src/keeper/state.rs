@@ -12,7 +12,7 @@ use super::delivery::COMMIT;
 use crate::names::UserName;
 use crate::policy::User;
 use crate::sys::durable;
-use crate::sys::files::{self, OFlag};
+use crate::sys::files::{self, Lock, OFlag};
 
 /// Written into `version`; an older daemon refuses a newer one.
 const LAYOUT: u32 = 1;
@@ -99,7 +99,7 @@ pub fn create(dir: &Path) -> Result<Vec<PathBuf>, StateError> {
 pub struct State {
     dir: PathBuf,
     jails: OwnedFd,
-    _lock: File,
+    _lock: Lock,
     as_root: bool,
     after_crash: bool,
 }
@@ -128,16 +128,9 @@ impl State {
         let found = text.trim().strip_prefix("sealdrop state ").unwrap_or("of an unknown kind");
         if found.parse::<u32>().is_ok_and(|v| v <= LAYOUT) {
             let path = dir.join("lock");
-            let lock = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(at(&path))?;
-            if !files::lock_exclusive(lock.as_fd()).map_err(at(&path))? {
-                return Err(StateError::Locked { path: dir.to_owned() });
-            }
+            let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let lock = file.and_then(Lock::take).map_err(at(&path))?;
+            let lock = lock.ok_or_else(|| StateError::Locked { path: dir.to_owned() })?;
             let path = dir.join("jails");
             let jails = match File::open(&path) {
                 Ok(jails) => jails,

@@ -3,7 +3,6 @@
 //! settler brings the changes to the disk later. An error on that way ends the process: nobody knows what is on the disk then but the
 //! recovery at the next start.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -31,6 +30,7 @@ use super::settler::Settler;
 use super::store::{Head, LedgerError, Options};
 use super::veil::{Name, Veil};
 use crate::names::Digest;
+use crate::sys::files::Lock;
 use crate::vpath::VirtualPath;
 
 /// How many batches share one journal sync. Beyond it waiting costs more than it saves.
@@ -49,7 +49,7 @@ pub struct Core {
     pub ballast: Ballast,
     pub options: Options,
     /// Held as long as anybody has the ledger.
-    pub _lock: File,
+    pub _lock: Lock,
 }
 
 impl Core {

@@ -22,6 +22,7 @@ use super::prune;
 use super::snapshot::SnapshotError;
 use super::store::Options;
 use crate::sys::durable;
+use crate::sys::files::Lock;
 
 /// The layout this daemon writes and the newest it reads. One number for the whole directory.
 const LAYOUT: &str = "sealdrop ledger 1\n";
@@ -118,7 +119,7 @@ impl OpenError {
 
 /// An open ledger, all of its parts at the same batch.
 pub struct Opened {
-    pub lock: File,
+    pub lock: Lock,
     pub ballast: Ballast,
     pub journal: Journal,
     pub live: Database,
@@ -259,17 +260,16 @@ fn make_dir(dir: &Path) -> io::Result<bool> {
     Ok(is_new)
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
     let failed = |source| OpenError::Io { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
     let begun = Instant::now();
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 200),
-            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::InUse),
-            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        match file.and_then(Lock::take).map_err(failed)? {
+            Some(lock) => return Ok(lock),
+            None if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 200),
+            None => return Err(OpenError::InUse),
         }
     }
 }

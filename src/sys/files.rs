@@ -4,6 +4,7 @@
 //! that nobody can write any more.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -308,6 +309,23 @@ pub fn lock_exclusive(fd: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
+/// A whole-file lock that ends with the value. Closing the file would not end it while a child that another thread is just
+/// starting still has the descriptor (close-on-exec closes it at exec, not at fork); unlocking does (flock(2)).
+pub struct Lock(File);
+
+impl Lock {
+    /// `None` if another holds it.
+    pub fn take(file: File) -> io::Result<Option<Self>> {
+        Ok(lock_exclusive(file.as_fd())?.then_some(Self(file)))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// Room on the file system behind `fd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -389,7 +407,7 @@ fn proc_path(fd: BorrowedFd<'_>) -> Box<OsStr> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
     use std::io::Write;
     use std::os::unix::fs::symlink;
 
@@ -462,6 +480,20 @@ mod tests {
         assert!(!lock_exclusive(two.as_fd()).unwrap());
         drop(one);
         assert!(lock_exclusive(two.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn a_lock_ends_with_its_value_though_a_child_being_started_has_the_file_open() {
+        let (dir, _) = tree();
+        let open = || File::options().write(true).create(true).truncate(false).open(dir.path().join("f")).unwrap();
+        let one = open();
+        // What a fork leaves to the child until its exec.
+        let inherited = one.try_clone().unwrap();
+        let lock = Lock::take(one).unwrap().expect("nobody has it");
+        assert!(Lock::take(open()).unwrap().is_none());
+        drop(lock);
+        assert!(Lock::take(open()).unwrap().is_some());
+        drop(inherited);
     }
 
     #[test]

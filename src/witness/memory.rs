@@ -18,7 +18,8 @@ use crate::ledger::checkpoint::Claim;
 use crate::ledger::note::{Note, NoteKey, NoteKind, NoteSignature};
 use crate::ledger::store::Head;
 use crate::names::hex;
-use crate::sys::{durable, files};
+use crate::sys::durable;
+use crate::sys::files::Lock;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
@@ -41,7 +42,7 @@ pub struct Memory {
     key: NoteKey,
     /// One request is decided at a time.
     turn: Mutex<()>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// One log's memory, held while a request is answered.
@@ -62,11 +63,9 @@ impl Memory {
         let logs = dir.join("logs");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(at(&logs))?;
         let path = dir.join("lock");
-        let options = || File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = options().map_err(at(&path))?;
-        if !files::lock_exclusive(std::os::fd::AsFd::as_fd(&lock)).map_err(at(&path))? {
-            return Err(MemoryError::InUse(dir.to_owned()));
-        }
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = file.and_then(Lock::take).map_err(at(&path))?;
+        let lock = lock.ok_or_else(|| MemoryError::InUse(dir.to_owned()))?;
         let path = dir.join("key");
         let failed = |path: &Path, e: ssh_key::Error| MemoryError::Key { path: path.to_owned(), why: e.to_string() };
         if !path.exists() {
