@@ -9,6 +9,7 @@ use crate::config::{self, RootKey};
 use crate::ipc::admin::{self, Rotation, RotationState, ToCommand, ToKeeper};
 use crate::keeper::keys;
 use crate::names::UserName;
+use crate::vpath::{PathError, VirtualPath};
 
 use super::Ending;
 use super::admin::{Daemon, Keeper, unexpected};
@@ -24,9 +25,12 @@ pub struct Rotate {
     /// Which keys
     #[arg(value_enum)]
     what: What,
-    /// Whose identity
-    #[arg(required_if_eq("what", "identity"))]
+    /// Whose identity; of `recipients`, whose drops
+    #[arg(required_if_eq_any = [("what", "identity"), ("what", "recipients")])]
     user: Option<UserName>,
+    /// Of `recipients`: drops in this folder of USER's alone
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    folder: Option<VirtualPath>,
     #[command(flatten)]
     daemon: Daemon,
     /// Why, for the audit log
@@ -45,6 +49,8 @@ enum What {
     Root,
     /// A managed recipient's identity; every drop that it opens is rewrapped
     Identity,
+    /// The recipients of drops that USER has sent: those that the policy names now, where the server can open the drop
+    Recipients,
     /// The key that signs receipts; those it has signed verify as before
     Receipt,
     /// The host keys: makes new ones to tell partners of; with --place they are shown from the next start on
@@ -54,19 +60,27 @@ enum What {
 }
 
 /// What is done only for a reason.
-const REASONED: [(&str, &str); 4] = [("what", "root"), ("what", "identity"), ("what", "receipt"), ("what", "host")];
+const REASONED: [(&str, &str); 5] =
+    [("what", "root"), ("what", "identity"), ("what", "recipients"), ("what", "receipt"), ("what", "host")];
 
 /// How often the daemon is asked how far it is.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+fn path(text: &str) -> Result<VirtualPath, PathError> {
+    VirtualPath::parse(text.as_bytes())
+}
 
 impl Rotate {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let rotation = match (self.what, &self.user) {
             (What::Root, _) => Some(Rotation::Root { passphrase: self.passphrase()? }),
             (What::Identity, Some(user)) => Some(Rotation::Identity { user: user.clone() }),
+            (What::Recipients, Some(sender)) => {
+                Some(Rotation::Recipients { sender: sender.clone(), folder: self.folder.clone() })
+            }
             (What::Receipt, _) => Some(Rotation::Receipt),
             (What::Host, _) => Some(Rotation::Host { place: self.place }),
-            (What::Identity, None) | (What::Status, _) => None,
+            (What::Identity | What::Recipients, None) | (What::Status, _) => None,
         };
         let mut keeper = self.daemon.connect()?;
         let state = match rotation {

@@ -221,6 +221,11 @@ pub enum Rotation {
     Identity {
         user: UserName,
     },
+    /// Drops of a sender that are there already: to those whom policy names now, of one of its folders or of all.
+    Recipients {
+        sender: UserName,
+        folder: Option<VirtualPath>,
+    },
     Receipt,
     /// New host keys beside the present ones; with `place`, those that were prepared in their place.
     Host {

@@ -86,6 +86,11 @@ pub(super) fn recipients(policy: &Policy, client: &Client, folder: &Folder) -> R
         let inbox = Inbox::Managed { kem: policy::Kem::P256 };
         return Ok(vec![Addressee { user: client.user.clone(), inbox }]);
     }
+    addressees(policy, folder)
+}
+
+/// Whom a drop folder delivers to.
+pub(super) fn addressees(policy: &Policy, folder: &Folder) -> Result<Vec<Addressee>, Refusal> {
     folder
         .to
         .iter()

@@ -51,6 +51,7 @@ pub mod people;
 mod pickups;
 mod policies;
 pub mod quota;
+pub mod readdress;
 pub mod receipts;
 pub mod recovery;
 mod rejected;

@@ -158,7 +158,8 @@ fn find(keeper: &Keeper, record: &DropRecord) -> Result<Option<File>, Refusal> {
     Ok(None)
 }
 
-fn open_if(dir: BorrowedFd<'_>, rel: &Path, drop: DropId) -> Result<Option<File>, Refusal> {
+/// The file below `dir`, if it is this drop's.
+pub fn open_if(dir: BorrowedFd<'_>, rel: &Path, drop: DropId) -> Result<Option<File>, Refusal> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     match files::open_beneath(dir, rel, flags, Mode::empty()) {
         Ok(file) => {

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::desk::Refusal;
+use super::readdress::{self, Outcome, Which};
 use super::{Keeper, blocking, crash, keys, rewrap};
 use crate::clock;
 use crate::config;
@@ -91,6 +92,10 @@ fn what(rotation: &Rotation) -> String {
     match rotation {
         Rotation::Root { .. } => "root key".to_owned(),
         Rotation::Identity { user } => format!("identity of {user}"),
+        Rotation::Recipients { sender, folder: None } => format!("recipients of {sender}'s drops"),
+        Rotation::Recipients { sender, folder: Some(folder) } => {
+            format!("recipients of {sender}'s drops in {}", folder)
+        }
         Rotation::Receipt => "receipt key".to_owned(),
         Rotation::Host { place: false } => "host keys, to be announced".to_owned(),
         Rotation::Host { place: true } => "host keys".to_owned(),
@@ -101,6 +106,9 @@ async fn run(keeper: &Arc<Keeper>, rotation: &Rotation) -> Result<String, Refusa
     match rotation {
         Rotation::Root { passphrase } => root(keeper, passphrase.as_ref().map(|p| p.0.clone())).await,
         Rotation::Identity { user } => identity(keeper, user).await,
+        Rotation::Recipients { sender, folder } => {
+            recipients(keeper, Which { sender: sender.clone(), folder: folder.clone() }).await
+        }
         Rotation::Receipt => receipt(keeper).await,
         Rotation::Host { place } => host(keeper, *place).await,
     }
@@ -115,6 +123,10 @@ pub async fn resume(keeper: Arc<Keeper>) {
     match keeper.keys.retiring() {
         Ok(users) => pending.extend(users.into_iter().map(|user| Rotation::Identity { user })),
         Err(e) => tracing::error!(error = %e, "whether an identity is being replaced is not known"),
+    }
+    match readdress::noted(&keeper.state) {
+        Ok(which) => pending.extend(which.map(|Which { sender, folder }| Rotation::Recipients { sender, folder })),
+        Err(refusal) => tracing::error!(why = refusal.why, "whose drops are being readdressed is not known"),
     }
     if keeper.keys.is_replacing_receipt_key() {
         pending.push(Rotation::Receipt);
@@ -163,7 +175,8 @@ async fn identity(keeper: &Arc<Keeper>, user: &UserName) -> Result<String, Refus
     // Who was given the old public half before has used it and is in the ledger when this turn comes.
     drop(keeper.addressing.write().await);
 
-    let concerned = concerned(keeper, user).await?;
+    let whose = user.clone();
+    let concerned = concerned(keeper, move |record| record.state.has_paths() && is_for(record, &whose)).await?;
     let total = concerned.len() as u64;
     let (mut rewrapped, mut failed) = (0, Vec::new());
     for (done, record) in (1..).zip(concerned) {
@@ -188,21 +201,54 @@ async fn identity(keeper: &Arc<Keeper>, user: &UserName) -> Result<String, Refus
     Ok(format!("{rewrapped} drops rewrapped, now {}", present.fingerprint()))
 }
 
-/// The drops whose envelope `user`'s identity opens. Those that are made from now on are made for the new one.
-async fn concerned(keeper: &Arc<Keeper>, user: &UserName) -> Result<Vec<DropRecord>, Refusal> {
-    let (worker, user) = (Arc::clone(keeper), user.clone());
+/// The drops that a rotation is about. Those that are made from now on are made as everything is now.
+async fn concerned(
+    keeper: &Arc<Keeper>,
+    is_concerned: impl Fn(&DropRecord) -> bool + Send + 'static,
+) -> Result<Vec<DropRecord>, Refusal> {
+    let worker = Arc::clone(keeper);
     blocking(move || {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let page = worker.ledger.drops(after.as_ref(), PAGE)?;
             let Some(last) = page.last() else { return Ok(all) };
             after = Some(last.drop);
-            all.extend(page.into_iter().filter(|record| record.state.has_paths() && is_for(record, &user)));
+            all.extend(page.into_iter().filter(&is_concerned));
         }
     })
     .await
 }
 
+/// Drops that are there already get the recipients that policy names now.
+async fn recipients(keeper: &Arc<Keeper>, which: Which) -> Result<String, Refusal> {
+    readdress::note(&keeper.state, &which)?;
+    crash::point("readdress-noted");
+    let concerned = concerned(keeper, move |record| which.has(record)).await?;
+    let total = concerned.len() as u64;
+    let (mut changed, mut left, mut failed) = (0, readdress::Left::default(), Vec::new());
+    for (done, record) in (1..).zip(concerned) {
+        match readdress::one(keeper, &record).await {
+            Ok(Outcome::AsItWas) => {}
+            Ok(Outcome::Changed) => changed += 1,
+            Ok(Outcome::Left(why)) => left.add(record.drop, why),
+            Err(refusal) => {
+                tracing::error!(drop = %record.drop, why = refusal.why, "a drop keeps the recipients it has");
+                failed.push(record.drop);
+            }
+        }
+        keeper.rotations.progress(done, total);
+    }
+    if let Some(first) = failed.first() {
+        let (many, left) = (failed.len(), left.told());
+        return Err(Refusal::machine(format!(
+            "{many} of {total} drops keep the recipients they have, the first {first}{left}"
+        )));
+    }
+    readdress::ended(&keeper.state)?;
+    Ok(format!("{changed} of {total} drops changed{}", left.told()))
+}
+
+/// Whether it takes `user`'s identity to open the drop.
 fn is_for(record: &DropRecord, user: &UserName) -> bool {
     let own = record.kind == DropKind::Shared && record.sender == *user;
     own || record.deliveries.iter().any(|delivery| delivery.user == *user)

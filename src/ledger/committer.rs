@@ -300,6 +300,7 @@ impl Committer {
                 Write::Order { drop, order } => Stored::Order { drop, order },
                 Write::Moving { drop, to } => Stored::Moving { drop, to },
                 Write::Rewrapped { drop, bucket } => Stored::Rewrapped { drop, bucket },
+                Write::Readdressed { drop, added, escrow } => Stored::Readdressed { drop, added, escrow },
                 Write::Certificate { event, facts } => {
                     Stored::Certificate(self.certificate(&mut events, &mut veils, first_event, event, facts)?)
                 }

@@ -262,6 +262,8 @@ kinds! {
     /// Keys are being replaced; the detail says which, who asked, and why.
     RotationBegun = "rotation-begun",
     RotationEnded = "rotation-ended",
+    /// A drop that was there already has other recipients, or other keys of theirs; the detail says which.
+    Readdressed = "readdressed",
     PolicyLoaded = "policy-loaded",
     PolicyRefused = "policy-refused",
     AdminCommand = "admin-command",

@@ -229,6 +229,17 @@ fn apply_one(plan: &mut Plan<'_>, write: &Stored, month: u32) -> Result<(), Refu
             (record.bucket, record.moving) = (Some(*bucket), None);
             Ok(())
         })?,
+        Stored::Readdressed { drop, added, escrow } => change(plan, drop, |record| {
+            for delivery in added {
+                match record.deliveries.iter_mut().find(|had| had.user == delivery.user) {
+                    // What it picked up before stays counted.
+                    Some(had) => (had.path, had.unlinked) = (delivery.path.clone(), None),
+                    None => record.deliveries.push(delivery.clone()),
+                }
+            }
+            record.escrow.clone_from(escrow);
+            Ok(())
+        })?,
         Stored::Certificate(certificate) => {
             let drop = certificate.drop;
             change(plan, &drop, |record| {

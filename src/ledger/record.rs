@@ -55,6 +55,8 @@ pub enum Write {
     Moving { drop: DropId, to: u64 },
     /// It is wrapped under this one and no other.
     Rewrapped { drop: DropId, bucket: u64 },
+    /// The drop has these deliveries as well, or again, and this escrow recipient.
+    Readdressed { drop: DropId, added: Vec<Delivery>, escrow: Option<String> },
     /// A certificate for the event at place `event` of this batch, which must be a `DestructionCertified`. The committer
     /// writes the text and signs it. Refused if the drop is not destroyed, or has one.
     Certificate { event: usize, facts: CertificateFacts },
@@ -201,6 +203,11 @@ pub enum Stored {
     Names(HiddenNames),
     NamesKey(NamesKeyRecord),
     NamesOver(Over),
+    Readdressed {
+        drop: DropId,
+        added: Vec<Delivery>,
+        escrow: Option<String>,
+    },
 }
 
 /// What an acknowledged batch became.

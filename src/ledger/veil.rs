@@ -243,6 +243,7 @@ fn has_names(write: &Stored) -> bool {
         | Stored::Moved { .. }
         | Stored::FolderMoved { .. }
         | Stored::Unlinked { .. }
+        | Stored::Readdressed { .. }
         | Stored::Receipt(_)
         | Stored::Rejected(_)
         | Stored::RejectionOver { .. }

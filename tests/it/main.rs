@@ -56,6 +56,7 @@ mod power;
 mod primitives;
 mod quotas;
 mod random;
+mod readdress;
 mod reader;
 mod receipts;
 mod refusals;
