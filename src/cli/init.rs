@@ -95,8 +95,14 @@ impl Init {
             say.line("everything is there already; nothing was changed");
         }
         let partner = users.last().filter(|_| users.len() > 1).map(|partner| partner.name().clone());
-        for user in users {
-            user.run_beside(say, &self.config)?;
+        if !users.is_empty() {
+            for user in users {
+                user.run_beside(say, &self.config)?;
+            }
+            // Only now is there whoever sends to whom.
+            for warning in &super::user::load(&self.config)?.warnings {
+                say.warn(&warning.message);
+            }
         }
         let policies = self.config.with_file_name("policies");
         match partner {

@@ -95,6 +95,9 @@ pub(super) struct Way {
     /// Show the file as it would be, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Of a server that is being made: no daemon runs that could read it, and what is unwise is said when all is there.
+    #[arg(skip)]
+    unborn: bool,
 }
 
 impl User {
@@ -222,9 +225,9 @@ pub(super) fn public_key(given: &str) -> Result<String, Failure> {
 }
 
 impl Way {
-    /// A change of the files alone.
-    fn of(config: &Path) -> Self {
-        Self { config: config.to_owned(), reload: false, dry_run: false }
+    /// A change of the files of a server that is being made.
+    fn unborn(config: &Path) -> Self {
+        Self { config: config.to_owned(), reload: false, dry_run: false, unborn: true }
     }
 
     /// The user's file with the change made.
@@ -253,7 +256,7 @@ impl Way {
             let message = format!("nothing was changed, for this could not be used:\n{}", problems.render(false));
             Failure::new(message).hint("mend it, and try again")
         })?;
-        for warning in loaded.warnings.iter().filter(|warning| warning.file == path) {
+        for warning in loaded.warnings.iter().filter(|warning| warning.file == path && !self.unborn) {
             say.warn(&warning.message);
         }
         if self.dry_run {
@@ -280,6 +283,7 @@ impl Way {
             None if signed => {
                 say.aside(format_args!("Its signature is void: {}, then: sealdrop reload", config::signed::how(&path)));
             }
+            None if self.unborn => {}
             None => say.aside("A running daemon reads it when it is told to: sealdrop reload"),
         }
         Ok(())

@@ -68,6 +68,13 @@ fn answered_questions_make_a_server_that_takes_a_partners_first_drop() {
     let said = run(guided, b"").ok();
     assert!(said.contains("clerk has an account") && said.contains("acme has an account"), "{said}");
     assert!(said.contains("onboard acme --host"), "{said}");
+    // Nothing is said twice, of a daemon that is not there, or of a partner who is only about to be made.
+    let (_, after) = said.split_once("\nmade ").expect("what was made");
+    let lines: Vec<&str> = after.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    for line in &lines {
+        assert_eq!(lines.iter().filter(|other| *other == line).count(), 1, "{line:?} in {after}");
+    }
+    assert!(!after.contains("running daemon") && !after.contains("nobody delivers"), "{after}");
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains("name = \"new.example\"") && text.contains(&format!("[\"{address}\"]")), "{text}");
     let policy = fs::read_to_string(dir.join("policies/acme.toml")).unwrap();

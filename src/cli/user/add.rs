@@ -83,7 +83,7 @@ impl Add {
             inbox_key: None,
             inbox_e2e: None,
             e2e: false,
-            way: Way::of(Path::new(DEFAULT_CONFIG)),
+            way: Way::unborn(Path::new(DEFAULT_CONFIG)),
         }
     }
 
@@ -91,9 +91,9 @@ impl Add {
         &self.user
     }
 
-    /// Makes the file beside this configuration.
+    /// Makes the file beside the configuration of a server that is being made.
     pub fn run_beside(mut self, say: &Say, config: &Path) -> Result<(), Ending> {
-        self.way = Way::of(config);
+        self.way = Way::unborn(config);
         self.run(say)
     }
 
