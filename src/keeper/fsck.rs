@@ -338,6 +338,11 @@ impl Open {
             Some(Bucket::Names { .. }) => return Err("it is under a key of names".to_owned()),
             Some(Bucket::Uploads { .. }) => return Err("it is under the key of an upload in progress".to_owned()),
         };
+        // How many pickups each recipient has is not in the file. The policy says how many its folder gives now; where that
+        // is not known any more, one is the least there can have been.
+        let by_pickups = bucket.is_some_and(|bucket| matches!(Bucket::of(bucket), Bucket::Pickups { .. }));
+        let policy = own.and_then(|(_, place)| self.pickups_at(&sender, place));
+        let pickups = by_pickups.then(|| policy.unwrap_or(1));
         let record = DropRecord {
             drop,
             receipt: ReceiptId(drop.0),
@@ -353,8 +358,7 @@ impl Open {
             mtime: trailer.mtime.and_then(|mtime| u32::try_from(mtime).ok()),
             received: Time(trailer.sealed_at),
             expires,
-            // How many pickups were left is not in the file: one is the least there can have been.
-            pickups: bucket.filter(|bucket| matches!(Bucket::of(*bucket), Bucket::Pickups { .. })).map(|_| 1),
+            pickups,
             bucket,
             state,
             policy: self.policy.digest,
@@ -375,6 +379,13 @@ impl Open {
         event.policy = Some(self.policy.digest);
         event.detail = Some("from its sealed file; its receipt is with its sender".to_owned());
         Ok((record, event))
+    }
+
+    /// How often each recipient may pick up what `sender` has at `place`, as the policy says now.
+    fn pickups_at(&self, sender: &UserName, place: &VirtualPath) -> Option<u32> {
+        let folders = self.policy.user(sender)?.folders.iter();
+        let around = folders.filter(|folder| place.below(&folder.path).is_some());
+        around.max_by_key(|folder| folder.path.as_bytes().len())?.pickups
     }
 }
 

@@ -85,6 +85,34 @@ fn no_drop_is_lost_when_the_whole_ledger_is_destroyed() {
 }
 
 #[test]
+fn a_drop_that_is_known_again_has_the_pickups_of_its_folder_and_one_where_that_is_not_known() {
+    for (now, left) in [("after 2 pickups", 2), ("72h", 1)] {
+        let mut site = Site::prepared();
+        let file = site.place().policy("partner");
+        let text = fs::read_to_string(&file).unwrap();
+        let with = |expire: &str| {
+            let before = "to = [\"radiology\"]\nexpire = \"72h\"";
+            assert!(text.contains(before), "{text}");
+            text.replacen(before, &format!("to = [\"radiology\"]\nexpire = \"{expire}\""), 1)
+        };
+        fs::write(&file, with("after 2 pickups")).unwrap();
+        site.start().unwrap();
+        site.partner().put(&site.file("a.dcm", b"content of a"), "/radiology/a.dcm");
+        stop(&mut site);
+        fs::write(&file, with(now)).unwrap();
+        remove_all(&site.place().state().join("ledger"));
+        site.sealdrop(&["fsck", "--repair"]).ok();
+        site.start().unwrap();
+        assert_eq!(site.ask(&["drops"])[0]["pickups"], left, "{now}");
+        for _ in 0..left {
+            assert_eq!(site.ask(&["drops"])[0]["state"], "live");
+            assert_eq!(site.recipient("radiology").get("/inbox/partner/a.dcm"), b"content of a");
+        }
+        assert_eq!(site.ask(&["drops"])[0]["state"], "shredded", "{now}");
+    }
+}
+
+#[test]
 fn what_does_not_agree_is_said_and_what_can_be_is_mended() {
     let mut site = site();
     stop(&mut site);
