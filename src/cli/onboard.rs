@@ -12,6 +12,7 @@ use russh::keys::ssh_key::PublicKey;
 use serde_json::json;
 
 use crate::config::Settings;
+use crate::keeper::keys;
 use crate::names::{FileName, UserName};
 use crate::policy::{self, Folder, FolderKind, Inbox};
 
@@ -169,9 +170,10 @@ fn name_for(folder: &Folder) -> Option<String> {
 }
 
 fn host_keys(settings: &Settings) -> Result<Vec<HostKey>, Failure> {
-    let mut keys = Vec::new();
-    for file in ["host_ed25519.pub", "host_ecdsa.pub"] {
-        let path = settings.keys.join(file);
+    let mut found = Vec::new();
+    // Those alone that clients are shown: a key that is switched off stays on the disk.
+    for kind in &settings.host_keys {
+        let path = settings.keys.join(format!("{}.pub", keys::host_key_file(Some(*kind))));
         let text = match fs::read_to_string(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             text => text.map_err(|e| cannot("read", &path, &e))?,
@@ -180,13 +182,13 @@ fn host_keys(settings: &Settings) -> Result<Vec<HostKey>, Failure> {
             .map_err(|e| Failure::new(format_args!("{} is not a public key: {e}", path.display())))?;
         // Algorithm and key; the comment is this machine's own affair.
         let line = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        keys.push(HostKey { line, fingerprint: key.fingerprint(HashAlg::Sha256).to_string() });
+        found.push(HostKey { line, fingerprint: key.fingerprint(HashAlg::Sha256).to_string() });
     }
-    if keys.is_empty() {
+    if found.is_empty() {
         return Err(Failure::new(format_args!("there is no host key in {}", settings.keys.display()))
             .hint("`sealdrop init` makes them"));
     }
-    Ok(keys)
+    Ok(found)
 }
 
 /// The folder is sent to somebody: what is in it is for everyone to read.

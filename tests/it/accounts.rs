@@ -96,6 +96,34 @@ fn the_settings_in_the_folder_work_in_lftp_and_rclone_and_are_well_formed() {
 }
 
 #[test]
+fn a_partner_is_told_of_the_host_keys_that_are_shown_and_of_no_other() {
+    let (site, key, both) = with_newcomer();
+    let kinds = |folder: &Path| -> Vec<String> {
+        let lines = fs::read_to_string(folder.join("known_hosts")).unwrap();
+        lines.lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(&both), ["ssh-ed25519", "ecdsa-sha2-nistp256"]);
+
+    let config = site.place().config();
+    let text = fs::read_to_string(&config).unwrap();
+    let one = text.replacen("test_clock = true\n", "test_clock = true\nhost_keys = [\"ecdsa-p256\"]\n", 1);
+    assert_ne!(one, text);
+    fs::write(&config, one).unwrap();
+    assert!(site.place().state().join("keys/host_ed25519.pub").exists(), "switched off, and still there");
+    let out = site.work().join("one");
+    let listen = site.place().listen().to_string();
+    site.sealdrop(&["onboard", "newcomer", "--host", &listen, "--out", &out.display().to_string()]).ok();
+    assert_eq!(kinds(&out), ["ecdsa-sha2-nistp256"]);
+    for name in ["README.txt", "winscp.txt"] {
+        let said = fs::read_to_string(out.join(name)).unwrap();
+        assert!(!said.contains("ssh-ed25519") && said.contains("ecdsa-sha2-nistp256"), "{said}");
+    }
+    // The running server shows both, so the one that is told of is enough to know it.
+    let identity = format!("IdentityFile={}", key.display());
+    in_folder(&out, "sftp", &["-F", "ssh_config", "-o", &identity, "-b", "try.sftp", "sealdrop"]).ok();
+}
+
+#[test]
 fn an_account_is_changed_and_every_other_line_of_its_file_stays() {
     let site = Site::new();
     let file = site.place().policy("partner");
