@@ -26,7 +26,10 @@ fn shipped() -> tempfile::TempDir {
     fs::copy(repository("config/sealdrop.toml"), place.path().join("sealdrop.toml")).unwrap();
     for entry in fs::read_dir(repository("config/policies")).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+        // Templates are for those who take them.
+        if entry.path().is_file() {
+            fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+        }
     }
     for entry in fs::read_dir(&policies).unwrap() {
         fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -60,6 +63,53 @@ fn agrees(path: &Path, text: &str) {
     }
     let kept = fs::read_to_string(path).unwrap_or_default();
     assert!(kept == text, "{} is out of step; SEALDROP_BLESS=1 rewrites it. Now:\n{text}", path.display());
+}
+
+#[test]
+fn every_shipped_template_gives_a_user_what_it_says_without_a_warning() {
+    let place = shipped();
+    let config = place.path().join("sealdrop.toml");
+    // The profiles that they use, as the sample shows them.
+    let text = fs::read_to_string(&config).unwrap();
+    let (before, shown) = text.split_once("# [[expiry]]").unwrap();
+    let (profiles, after) = shown.split_once("\n\n").unwrap();
+    let profiles = format!("[[expiry]]{}", profiles.replace("\n# ", "\n"));
+    fs::write(&config, format!("{before}{profiles}\n\n{after}")).unwrap();
+
+    let policies = place.path().join("policies");
+    fs::create_dir(policies.join("templates")).unwrap();
+    let mut users = Vec::new();
+    for entry in fs::read_dir(repository("config/policies/templates")).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let copy = policies.join("templates").join(file.file_name().unwrap());
+        fs::copy(&file, &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(
+            policies.join(format!("u-{name}.toml")),
+            format!("user = \"u-{name}\"\ntemplate = \"{name}\"\n[login]\nkeys = [\"{KEY}\"]\n"),
+        )
+        .unwrap();
+        users.push(name);
+    }
+    users.sort();
+    assert_eq!(users, ["auditor", "hospital-batch", "partner-push", "recipient-pull"]);
+    let loaded = load(&config).unwrap_or_else(|problems| panic!("{problems}"));
+    // One key for four accounts, and inboxes that nobody delivers to yet, are this test's own.
+    let own = ["nobody delivers", "this key is also"];
+    let others = loaded.warnings.iter().filter(|problem| !own.iter().any(|own| problem.message.contains(own)));
+    assert_eq!(others.map(|problem| problem.message.as_str()).collect::<Vec<_>>(), [""; 0]);
+
+    let of = |name: &str| loaded.policy.user(&format!("u-{name}").parse().unwrap()).unwrap();
+    let folders = |name: &str| -> Vec<(String, u64)> {
+        let folders = of(name).folders.iter();
+        folders.map(|folder| (folder.path.to_string(), folder.expire.unwrap().as_secs() / 3600)).collect()
+    };
+    assert_eq!(folders("partner-push"), [("/to-st-mary/u-partner-push".to_owned(), 48)]);
+    assert_eq!(folders("hospital-batch"), [("/studies".to_owned(), 24), ("/research".to_owned(), 72)]);
+    for name in ["recipient-pull", "auditor"] {
+        assert!(of(name).folders.is_empty() && matches!(of(name).inbox, Some(Inbox::Managed { .. })), "{name}");
+    }
 }
 
 #[test]

@@ -96,6 +96,47 @@ fn the_settings_in_the_folder_work_in_lftp_and_rclone_and_are_well_formed() {
 }
 
 #[test]
+fn a_partner_made_from_a_shipped_template_pushes_and_the_recipient_pulls() {
+    let site = Site::new();
+    let templates = site.place().policy("partner").with_file_name("templates");
+    fs::create_dir(&templates).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies/templates/partner-push.toml");
+    // As its first lines say: with networks and a recipient of this site's own.
+    let text = fs::read_to_string(shipped).unwrap();
+    let own = text.replace("203.0.113.0/24", "127.0.0.0/8").replace("st-mary-radiology", "radiology");
+    fs::write(templates.join("partner-push.toml"), own).unwrap();
+    let key = new_key(&site, "acme");
+    let public = format!("{}.pub", key.display());
+    let add = ["user", "add", "acme", "--key", &public, "--template", "partner-push", "--reload"];
+    let said = site.sealdrop(&add).fails_with(1);
+    assert!(said.contains("downloadable"), "the profile is not there yet: {said}");
+
+    let config = site.place().config();
+    let mut settings = fs::read_to_string(&config).unwrap();
+    settings.push_str("\n[[expiry]]\nname = \"downloadable\"\nexpire = \"48h\"\n");
+    fs::write(&config, settings).unwrap();
+    site.sealdrop(&add).ok();
+    let out = site.work().join("for-acme");
+    let listen = site.place().listen().to_string();
+    site.sealdrop(&["onboard", "acme", "--host", &listen, "--out", &out.display().to_string()]).ok();
+    let identity = format!("IdentityFile={}", key.display());
+    let sftp = |batch: &str| {
+        fs::write(out.join("batch"), batch).unwrap();
+        in_folder(&out, "sftp", &["-F", "ssh_config", "-o", &identity, "-b", "batch", "sealdrop"])
+    };
+    fs::write(out.join("scan.dcm"), b"a scan").unwrap();
+    sftp("put scan.dcm /to-st-mary/acme/scan.dcm\n").ok();
+    assert_eq!(site.recipient("radiology").get("/inbox/acme/scan.dcm"), b"a scan");
+    sftp("put scan.dcm /to-st-mary/acme/scan.exe\n").fails();
+    let row = site.ask(&["drops"]).into_iter().find(|row| row["sender"] == "acme").expect("its drop");
+    assert_eq!(row["path"], "/to-st-mary/acme/scan.dcm");
+    let receipt = sftp("get /receipts/to-st-mary/acme/scan.dcm.receipt\n");
+    receipt.ok();
+    let receipt = fs::read_to_string(out.join("scan.dcm.receipt")).unwrap();
+    assert!(receipt.contains("\nexpires "), "{receipt}");
+}
+
+#[test]
 fn a_partner_is_told_of_the_host_keys_that_are_shown_and_of_no_other() {
     let (site, key, both) = with_newcomer();
     let kinds = |folder: &Path| -> Vec<String> {

@@ -15,8 +15,9 @@ fn ask_edited(words: &str, from: Option<&str>, at: &str, edit: &dyn Fn(String) -
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies");
     let mut texts: Vec<PolicyText> = std::fs::read_dir(&directory)
         .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             PolicyText { name, bytes: std::fs::read(&path).unwrap() }
         })
