@@ -113,6 +113,28 @@ fn every_shipped_template_gives_a_user_what_it_says_without_a_warning() {
 }
 
 #[test]
+fn a_drop_that_outlasts_its_recipients_key_or_account_is_warned_of() {
+    const LAB: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIZ/8abTKlF4biCPhyID0J6pDYSlbjMT86nrHOPePYdL lab";
+    let warned = |login: &str, expire: &str| -> Vec<String> {
+        let lab = format!("user = \"lab\"\n[login]\n{login}\n[inbox]\nmode = \"managed\"\n");
+        let folder = "[[folder]]\npath = \"/lab\"\nkind = \"drop\"\nto = [\"lab\"]\n";
+        let acme = user("acme", &format!("{folder}expire = \"{expire}\"\n"));
+        let (policy, problems) = parse(&[("acme", &acme), ("lab", &lab)]);
+        assert!(policy.is_some(), "{problems:?}");
+        let outlasts = problems.into_iter().filter(|problem| problem.message.contains("may outlast \"lab\""));
+        outlasts.map(|problem| format!("{}:{}", problem.file.display(), problem.line().unwrap())).collect()
+    };
+    // In two days and some hours from now.
+    let ends = format!("keys = [{{ key = \"{LAB}\", expires = 2026-11-25 }}]");
+    assert_eq!(warned(&ends, "72h"), ["policies/acme.toml:7"]);
+    assert_eq!(warned(&ends, "24h"), [""; 0], "it is gone before");
+    assert_eq!(warned(&ends, "never"), [""; 0], "that is everybody's lot");
+    let account = format!("keys = [\"{LAB}\"]\nexpires = 2026-11-25");
+    assert_eq!(warned(&account, "72h"), ["policies/acme.toml:7"]);
+    assert_eq!(warned(&format!("keys = [\"{LAB}\"]"), "72h"), [""; 0]);
+}
+
+#[test]
 fn every_shipped_file_loads_without_a_warning() {
     let place = shipped();
     let loaded = load(&place.path().join("sealdrop.toml")).unwrap_or_else(|problems| panic!("{problems}"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{Ran, run};
-use crate::site::{Site, have};
+use crate::site::{SEALDROP, Site, have};
 
 /// A key pair of the newcomer's own, without a passphrase.
 fn new_key(site: &Site, name: &str) -> PathBuf {
@@ -134,6 +134,45 @@ fn a_partner_made_from_a_shipped_template_pushes_and_the_recipient_pulls() {
     receipt.ok();
     let receipt = fs::read_to_string(out.join("scan.dcm.receipt")).unwrap();
     assert!(receipt.contains("\nexpires "), "{receipt}");
+}
+
+#[test]
+fn a_recipient_and_a_sender_end_to_end_are_made_by_two_commands() {
+    let site = Site::new();
+    let identity = site.work().join("desk.identity").display().to_string();
+    let alone = |words: &[&str]| in_folder(&site.work(), SEALDROP, words).ok();
+    let made = alone(&["keygen", "--output", &identity]);
+    let recipient = made.split_whitespace().find(|word| word.starts_with("sealdrop1")).expect("its recipient");
+    let keys = ["desk", "acme"].map(|name| new_key(&site, name));
+    let [desk, acme] = keys.each_ref().map(|key| format!("{}.pub", key.display()));
+    site.sealdrop(&["user", "add", "desk", "--key", &desk, "--inbox-e2e", recipient]).ok();
+    site.sealdrop(&["user", "add", "acme", "--key", &acme, "--drop", "/scans=desk", "--e2e", "--reload"]).ok();
+    // What the recipient would not get that way is refused before it is written.
+    let add = ["user", "add", "beta", "--key", &acme, "--drop", "/scans=radiology", "--e2e"];
+    assert!(site.sealdrop(&add).fails_with(1).contains("end to end"));
+    assert!(!site.place().policy("beta").exists());
+
+    let plain = site.file("scan.dcm", b"a scan");
+    let sealed = site.work().join("scan.sealed").display().to_string();
+    alone(&["seal", "-r", recipient, "-o", &sealed, &plain.display().to_string()]);
+    let listen = site.place().listen();
+    let sftp = |key: &Path, user: &str, batch: &str| {
+        fs::write(site.work().join("batch"), batch).unwrap();
+        let identity = format!("IdentityFile={}", key.display());
+        let port = listen.port().to_string();
+        let words = ["-F", "/dev/null", "-o", &identity, "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes"];
+        let known = ["-o", "UserKnownHostsFile=/dev/null", "-P", &port, "-b", "batch"];
+        let to = format!("{user}@{}", listen.ip());
+        in_folder(&site.work(), "sftp", &[&words[..], &known[..], &[to.as_str()]].concat())
+    };
+    let [desk, acme] = &keys;
+    sftp(acme, "acme", "put scan.dcm /scans/plain.dcm\n").fails();
+    sftp(acme, "acme", "put scan.sealed /scans/scan.dcm\n").ok();
+    sftp(desk, "desk", "get /inbox/acme/scan.dcm pulled.sealed\n").ok();
+    let pulled = site.work().join("pulled.sealed").display().to_string();
+    let opened = site.work().join("opened").display().to_string();
+    alone(&["open", "-i", &identity, "-o", &opened, &pulled]);
+    assert_eq!(fs::read(opened).unwrap(), b"a scan");
 }
 
 #[test]
