@@ -154,6 +154,11 @@ pub enum Problem {
         event: u64,
         receipt: ReceiptId,
     },
+    /// A certificate is gone. Nothing takes the place of one, so it is there as long as its event is.
+    CertificateMissing {
+        event: u64,
+        drop: DropId,
+    },
     /// A paper or a certificate is not the one that its event commits to, or its signature is not the server's.
     PaperChanged {
         event: u64,
@@ -214,6 +219,7 @@ impl Problem {
             | Self::ReceiptMissing { event, .. }
             | Self::ReceiptChanged { event, .. }
             | Self::ReceiptSignature { event, .. }
+            | Self::CertificateMissing { event, .. }
             | Self::PaperChanged { event }
             | Self::PaperSignature { event } => Some(*event),
             Self::Signature { .. } | Self::Checkpoint { .. } => None,
@@ -233,6 +239,7 @@ impl Problem {
             Self::ReceiptMissing { .. } => "receipt-missing",
             Self::ReceiptChanged { .. } => "receipt-changed",
             Self::ReceiptSignature { .. } => "receipt-signature",
+            Self::CertificateMissing { .. } => "certificate-missing",
             Self::PaperChanged { .. } => "paper-changed",
             Self::PaperSignature { .. } => "paper-signature",
         }
@@ -271,6 +278,9 @@ impl fmt::Display for Problem {
             }
             Self::ReceiptSignature { event, receipt } => {
                 write!(f, "receipt {receipt}, of event {event}, is not signed by a key that counts for this server")
+            }
+            Self::CertificateMissing { event, drop } => {
+                write!(f, "the certificate of drop {drop}, of event {event}, is missing")
             }
             Self::PaperChanged { event } => write!(f, "the paper of event {event} is not the one that it commits to"),
             Self::PaperSignature { event } => {
@@ -461,17 +471,26 @@ impl Walk<'_> {
         if let Some((receipt, sha256)) = receipt_of(&event) {
             self.receipt(records, number, receipt, sha256)?;
         }
-        if let Some(paper) = paper_of(&event)
-            && let Some((text, signature)) = records.paper(number, paper.certified)?
-        {
-            self.report.papers += 1;
-            if hex(&Sha256::digest(&text)) != paper.sha256 {
-                self.report.add(Problem::PaperChanged { event: number });
-            } else if !self.trust.signed(paper.namespace, text.as_bytes(), &signature) {
-                self.report.add(Problem::PaperSignature { event: number });
-            }
+        if let Some(paper) = paper_of(&event) {
+            self.paper(records, number, &paper)?;
         }
         Ok(kept.or(Some(leaf)))
+    }
+
+    fn paper<R: Records>(&mut self, records: &mut R, event: u64, of: &PaperOf<'_>) -> Result<(), R::Error> {
+        let Some((text, signature)) = records.paper(event, of.certified)? else {
+            if let Some(drop) = of.certified {
+                self.report.add(Problem::CertificateMissing { event, drop });
+            }
+            return Ok(());
+        };
+        self.report.papers += 1;
+        if hex(&Sha256::digest(&text)) != of.sha256 {
+            self.report.add(Problem::PaperChanged { event });
+        } else if !self.trust.signed(of.namespace, text.as_bytes(), &signature) {
+            self.report.add(Problem::PaperSignature { event });
+        }
+        Ok(())
     }
 
     fn receipt<R: Records>(

@@ -115,6 +115,47 @@ fn whatever_is_done_to_an_export_is_named() {
     assert!(verify(&site, &export, &[]).fails_with(1).contains("not whole"));
 }
 
+#[test]
+fn a_certificate_that_is_removed_from_an_export_changed_or_swapped_is_named() {
+    let site = site();
+    site.age();
+    let export = exported(&site);
+    let certified: Vec<u64> = (0..)
+        .zip(lines(&export.join("events.jsonl")))
+        .filter(|(_, line)| line.contains("\"destruction-certified\""))
+        .map(|(event, _)| event)
+        .collect();
+    let &[first, last] = &certified[..] else { panic!("{certified:?}") };
+    let path = export.join("papers.jsonl");
+    let kept = lines(&path);
+    let mut papers: Vec<Value> = kept.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(papers.len(), 2);
+    verify(&site, &export, &[]).ok();
+    let found = || problems(&verify(&site, &export, &[]));
+    let named = |word: &str, event: u64| (word.to_owned(), event);
+
+    for (at, event) in [(0, first), (1, last)] {
+        let mut removed = kept.clone();
+        removed.remove(at);
+        save(&path, &removed);
+        assert_eq!(found(), [named("certificate-missing", event)]);
+        let mut changed = kept.clone();
+        changed[at] = changed[at].replace("rule expiry", "rule shred");
+        save(&path, &changed);
+        assert_eq!(found(), [named("paper-changed", event)]);
+    }
+    save(&path, &[]);
+    assert_eq!(found(), [named("certificate-missing", first), named("certificate-missing", last)]);
+
+    (papers[0]["event"], papers[1]["event"]) = (last.into(), first.into());
+    papers.reverse();
+    save(&path, &papers.iter().map(Value::to_string).collect::<Vec<_>>());
+    assert_eq!(found(), [named("paper-changed", first), named("paper-changed", last)]);
+
+    save(&path, &kept);
+    verify(&site, &export, &[]).ok();
+}
+
 /// A server that was put back to an earlier time and went on from there.
 #[test]
 fn a_checkpoint_kept_elsewhere_tells_an_older_copy_that_went_on() {

@@ -312,3 +312,67 @@ fn a_cosignature_is_read_with_its_checkpoint() {
     assert!(!all[1].note.contains("witness"));
     assert_eq!(report(&mut ledger, &[]).problems, vec![]);
 }
+
+/// A drop that expired, and the certificate of it.
+fn certified(ledger: &Ledger, n: u8) {
+    let record = drop_number(n);
+    ledger.commit(upload(record.clone())).unwrap();
+    ledger.commit(state(n, DropState::Expiring { since: noon() })).unwrap();
+    ledger.commit(state(n, DropState::Expired { at: noon() })).unwrap();
+    ledger.commit(certificate(&record)).unwrap();
+}
+
+#[test]
+fn a_certificate_that_is_removed_changed_or_swapped_is_named() {
+    let site = Site::new();
+    let (ledger, _) = open(&site.dir(), signing()).unwrap();
+    certified(&ledger, 1);
+    certified(&ledger, 2);
+    ledger.close();
+    // Two events of the upload and two of its end, then the certificate's.
+    let events = [4, 9];
+    let found = || {
+        let (mut ledger, _) = open(&site.dir(), options()).unwrap();
+        let report = report(&mut ledger, &[]);
+        ledger.close();
+        (report.papers, report.problems)
+    };
+    let kept = {
+        let (ledger, _) = open(&site.dir(), options()).unwrap();
+        let kept = [1, 2].map(|n| ledger.certificate(&DropId([n; 16])).unwrap().unwrap());
+        ledger.close();
+        kept
+    };
+    let put = |certificates: [Option<CertificateRecord>; 2]| {
+        let database = Database::open(&site.dir().join("live"), live::TREES, 1 << 20).unwrap();
+        let mut changes = Changes::default();
+        for (n, certificate) in (1..).zip(certificates) {
+            let bytes = certificate.map(|certificate| postcard::to_allocvec(&certificate).unwrap());
+            changes.set(live::CERTIFICATES, vec![n; 16], bytes);
+        }
+        database.apply(&changes);
+        database.flush().unwrap();
+    };
+    let [one, two] = kept.clone().map(Some);
+    assert_eq!(found(), (2, vec![]));
+
+    put([None, two.clone()]);
+    let missing = Problem::CertificateMissing { event: events[0], drop: DropId([1; 16]) };
+    assert_eq!(found(), (1, vec![missing]));
+
+    let mut changed = kept[1].clone();
+    changed.text = changed.text.replace("rule expiry", "rule shred");
+    put([one.clone(), Some(changed)]);
+    assert_eq!(found(), (2, vec![Problem::PaperChanged { event: events[1] }]));
+
+    let mut unsigned = kept[1].clone();
+    unsigned.signature.clone_from(&kept[0].signature);
+    put([one.clone(), Some(unsigned)]);
+    assert_eq!(found(), (2, vec![Problem::PaperSignature { event: events[1] }]));
+
+    put([two.clone(), one.clone()]);
+    assert_eq!(found(), (2, events.map(|event| Problem::PaperChanged { event }).to_vec()));
+
+    put([one, two]);
+    assert_eq!(found(), (2, vec![]));
+}

@@ -153,6 +153,29 @@ pub fn state(n: u8, to: DropState) -> Batch {
     batch
 }
 
+/// What the keeper hands in when a drop has expired and its key is destroyed.
+pub fn certificate(record: &DropRecord) -> Batch {
+    let recipient = |of: &Delivery| CertifiedRecipient { user: of.user.clone(), key: None, pulled: 0 };
+    let facts = CertificateFacts {
+        drop: record.drop,
+        receipt: record.receipt,
+        sha256: record.sha256,
+        size: record.size,
+        sender: record.sender.clone(),
+        sender_key: record.sender_key.clone(),
+        recipients: record.deliveries.iter().map(recipient).collect(),
+        path: record.path.clone().into(),
+        received: record.received,
+        expires: record.expires,
+        order: None,
+        destroyed: noon(),
+        key_destroyed: Some(noon()),
+    };
+    let mut about = Event::new(noon(), Kind::DestructionCertified);
+    about.drop = Some(record.drop);
+    Batch { events: vec![about], writes: vec![Write::Certificate { event: 0, facts }], ..Batch::default() }
+}
+
 /// Everything a reader can see, for comparing two ledgers.
 pub fn everything(ledger: &Ledger) -> impl PartialEq + std::fmt::Debug + use<> {
     let listing = ledger.receipts_under(&user("acme"), &path("/radiology"), None, 1000).unwrap();

@@ -154,3 +154,33 @@ fn opening_finishes_a_pruning_that_a_crash_cut_short() {
         named(&whole, "segment").iter().map(|p| dir.join("journal").join(p.file_name().unwrap())).collect::<Vec<_>>()
     );
 }
+
+#[test]
+fn a_certificate_stays_as_long_as_the_event_that_commits_to_it() {
+    static CLOCK: AtomicU64 = AtomicU64::new(0);
+    let options = options_of!(CLOCK);
+    let site = Site::new();
+    at(&CLOCK, "2026-08-03T00:00:00Z");
+    let (ledger, _) = open(&site.dir(), options()).unwrap();
+    ledger.commit(upload(drop_number(1))).unwrap();
+    ledger.commit(state(1, DropState::Expiring { since: noon() })).unwrap();
+    ledger.commit(state(1, DropState::Expired { at: noon() })).unwrap();
+    at(&CLOCK, "2026-09-03T00:00:00Z");
+    ledger.commit(certificate(&drop_number(1))).unwrap();
+    at(&CLOCK, "2026-10-03T00:00:00Z");
+    ledger.commit(event(Kind::Listed)).unwrap();
+    let head = ledger.head();
+    ledger.close();
+
+    prune(&site.dir(), signer(), options(), "2026-09".parse().unwrap()).unwrap().unwrap();
+    let (mut ledger, _) = open(&site.dir(), options()).unwrap();
+    assert!(ledger.certificate(&DropId([1; 16])).unwrap().is_some());
+    assert_eq!(verified(&mut ledger, head), 4, "its receipt went");
+    ledger.close();
+
+    prune(&site.dir(), signer(), options(), "2026-10".parse().unwrap()).unwrap().unwrap();
+    let (mut ledger, _) = open(&site.dir(), options()).unwrap();
+    assert_eq!(ledger.certificate(&DropId([1; 16])).unwrap(), None);
+    assert_eq!(verified(&mut ledger, head), 5);
+    ledger.close();
+}
