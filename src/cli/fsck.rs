@@ -11,6 +11,7 @@ use crate::keeper::fsck;
 use super::Ending;
 use super::admin::DEFAULT_CONFIG;
 use super::failure::Failure;
+use super::passphrase::Passphrase;
 use super::say::{Say, Tone, count};
 
 /// Check that drops, ledger and log agree (the daemon must be stopped), and mend what can be
@@ -19,6 +20,8 @@ pub struct Fsck {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    #[command(flatten)]
+    passphrase: Passphrase,
     /// Link entries that are missing, and make drops known again that the ledger has lost
     #[arg(long)]
     repair: bool,
@@ -27,7 +30,9 @@ pub struct Fsck {
 impl Fsck {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let loaded = config::load(&self.config).map_err(|e| super::config_failure(&self.config, &e))?;
-        let checked = fsck::Fsck { settings: loaded.settings, policy: loaded.policy, repair: self.repair }.run();
+        let passphrase = self.passphrase.descriptor()?;
+        let (settings, policy) = (loaded.settings, loaded.policy);
+        let checked = fsck::Fsck { settings, policy, repair: self.repair, passphrase }.run();
         let checked = checked.map_err(|e| Failure::new(&e).hint(e.hint()))?;
         let open = checked.findings.iter().filter(|finding| finding.is_open()).count();
         if say.is_json() {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Fsck {
     pub settings: Settings,
     pub policy: Policy,
     pub repair: bool,
+    /// Where the root key's passphrase can be read, if it is not to be asked for.
+    pub passphrase: Option<OwnedFd>,
 }
 
 /// What one look found.
@@ -123,9 +126,9 @@ impl std::fmt::Display for Finding {
 }
 
 /// Removes months whose retention is over, and says so in what is left.
-pub fn prune(settings: &Settings, keep: Month) -> Result<Option<Pruned>, KeeperError> {
+pub fn prune(settings: &Settings, keep: Month, passphrase: Option<OwnedFd>) -> Result<Option<Pruned>, KeeperError> {
     let state = State::open(&settings.state)?;
-    let keys = Keys::open(&settings.keys)?;
+    let keys = unlocked(settings, passphrase)?;
     let signer = || -> Result<Signer, KeeperError> {
         Signer::new(&settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))
     };
@@ -143,6 +146,11 @@ pub fn prune(settings: &Settings, keep: Month) -> Result<Option<Pruned>, KeeperE
         recorded.map_err(|e| KeeperError::Mend(e.to_string()))?;
     }
     Ok(pruned)
+}
+
+/// With the root key from wherever the settings say.
+fn unlocked(settings: &Settings, mut passphrase: Option<OwnedFd>) -> Result<Keys, KeeperError> {
+    Ok(Keys::unlock(&settings.keys, &settings.root_key, &mut || super::ask(passphrase.take()))?)
 }
 
 /// A sealed file, with the places that it has.
@@ -165,13 +173,14 @@ struct Open {
 impl Fsck {
     pub fn run(self) -> Result<Checked, KeeperError> {
         let state = State::open(&self.settings.state)?;
-        let keys = Keys::open(&self.settings.keys)?;
+        let keys = unlocked(&self.settings, self.passphrase)?;
         let signer =
             Signer::new(&self.settings.name, keys.receipt_key()?).map_err(|e| KeeperError::Signer(e.to_string()))?;
         let line = signer.allowed_signer().map_err(|e| KeeperError::Signer(e.to_string()))?;
         let signers = AllowedSigners::parse(&line).map_err(|e| KeeperError::Signer(e.to_string()))?;
         let trust = Trust { server: signer.server().to_owned(), signers, now: clock::now() };
-        let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, Options::default())?;
+        let options = Options { names: super::names::hiding(&self.settings, &keys)?, ..Options::default() };
+        let (ledger, recoveries) = Ledger::open(&state.ledger_dir(), signer, options)?;
         let mut open = Open {
             jails: state.dir().join("jails"),
             findings: recoveries.into_iter().map(Finding::Ledger).collect(),

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use sealdrop::cli::demo::place::RADIOLOGY;
 
-use crate::run::run;
+use crate::run::{Ran, run};
 use crate::site::{SEALDROP, Site, contains, content, everything_below, have};
 
 const PASSPHRASE: &str = "correct horse battery staple";
@@ -93,6 +93,43 @@ fn a_passphrase_opens_the_keys_and_a_wrong_one_makes_none() {
     assert!(site.snapshot("keys") == before, "nothing was made or changed");
 
     site.run_under(&["sh", "-c", &script(&right), "sh"]);
+    site.start().unwrap();
+    assert_opens(&site, &bytes);
+}
+
+/// `fsck` and `audit prune`, with no daemon and `input` for a passphrase: each by itself.
+fn offline(site: &Site, input: &str) -> Vec<Ran> {
+    let commands = [&["fsck", "--json"][..], &["audit", "prune", "--keep", "6y", "--json"]];
+    let ran = commands.map(|words| {
+        let mut command = Command::new(SEALDROP);
+        command.args(words).args(["--passphrase-fd", "0", "--config"]).arg(site.place().config());
+        run(command, input.as_bytes())
+    });
+    ran.into()
+}
+
+#[test]
+fn what_works_without_the_daemon_takes_the_passphrase_too_and_a_wrong_one_changes_nothing() {
+    let mut site = Site::new();
+    let bytes = with_a_drop(&site);
+    site.set("root_key = \"passphrase\"");
+    move_root(&site, PASSPHRASE);
+    site.signal(nix::sys::signal::Signal::SIGTERM);
+    site.wait_for_end();
+
+    let before = (site.snapshot("keys"), site.snapshot("ledger"));
+    for ran in offline(&site, "incorrect horse battery staple") {
+        assert!(ran.fails_with(1).contains("the passphrase does not open"));
+    }
+    assert!((site.snapshot("keys"), site.snapshot("ledger")) == before, "nothing was made or changed");
+    let said: Vec<serde_json::Value> =
+        offline(&site, PASSPHRASE).into_iter().map(|ran| serde_json::from_str(&ran.ok()).unwrap()).collect();
+    assert_eq!(said[0]["files"], 1);
+    assert_eq!(said[0]["open"], 0);
+    assert_eq!(said[1]["months"], 0);
+
+    let right = private_file(site.work().join("right"), PASSPHRASE);
+    site.run_under(&["sh", "-c", &format!("exec 9<{}; exec \"$@\" --passphrase-fd 9", right.display()), "sh"]);
     site.start().unwrap();
     assert_opens(&site, &bytes);
 }

@@ -13,6 +13,7 @@ use crate::ledger::Month;
 use super::super::Ending;
 use super::super::admin::DEFAULT_CONFIG;
 use super::super::failure::Failure;
+use super::super::passphrase::Passphrase;
 use super::super::say::{Say, count};
 
 /// Remove months of the log that need not be kept any longer (the daemon must be stopped)
@@ -22,6 +23,8 @@ pub struct Prune {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    #[command(flatten)]
+    passphrase: Passphrase,
     /// Remove the months before this one, such as 2020-11
     #[arg(long, value_name = "MONTH")]
     before: Option<Month>,
@@ -39,7 +42,8 @@ impl Prune {
             Month::of(clock::Time(clock::now().0.saturating_sub(ms)))
         };
         let Some(keep) = self.before.or_else(|| self.keep.map(back)) else { return Ok(()) };
-        let pruned = fsck::prune(&settings, keep).map_err(|e| Failure::new(&e).hint(e.hint()))?;
+        let pruned = fsck::prune(&settings, keep, self.passphrase.descriptor()?);
+        let pruned = pruned.map_err(|e| Failure::new(&e).hint(e.hint()))?;
         if say.is_json() {
             say.json(&json!({
                 "first_month": pruned.as_ref().map(|pruned| pruned.first.to_string()),
