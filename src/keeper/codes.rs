@@ -2,9 +2,9 @@
 //! of `state/codes/`. A code is marked as used before anybody is let in by it, so that no crash gives it a second life.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -38,13 +38,8 @@ impl Codes {
         if last.is_some_and(|last| step <= last) {
             return Ok(false);
         }
-        let passing = self.dir.join(format!(".{user}"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&passing)?;
-        file.write_all(format!("{step}\n").as_bytes())?;
-        file.sync_all()?;
-        // A crash before this leaves the code unused and nobody in; after it, used.
-        fs::rename(&passing, &path)?;
-        durable::sync_dir(&self.dir)?;
+        // A crash before it is durable leaves the code unused and nobody in; after it, used.
+        durable::replace(&path, format!("{step}\n").as_bytes())?;
         all.insert(user.clone(), step);
         Ok(true)
     }

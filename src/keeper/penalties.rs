@@ -7,10 +7,9 @@
 //! digests: a name that does not exist is often a password in the wrong field.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -153,13 +152,8 @@ impl Penalties {
             let entries = book.entries.iter().map(|(key, entry)| (*key, *entry)).collect();
             postcard::to_allocvec(&Written { version: VERSION, salt: book.salt, entries }).map_err(io::Error::other)?
         };
-        let passing = self.path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&passing)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        // A crash before this leaves the older counts, whole.
-        fs::rename(&passing, &self.path)?;
-        self.path.parent().map_or(Ok(()), durable::sync_dir)
+        // A crash in it leaves the older counts, whole.
+        durable::replace(&self.path, &bytes)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,12 +49,8 @@ fn is_there(record: &DropRecord) -> bool {
 
 /// Noted durably: a start that finds the note goes on.
 pub fn note(state: &State, which: &Which) -> Result<(), Refusal> {
-    let (path, passing) = (state.dir().join(NOTE), state.dir().join(format!("{NOTE}.new")));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&passing)?;
-    io::Write::write_all(&mut file, &serde_json::to_vec(which).map_err(Refusal::machine)?)?;
-    file.sync_all()?;
-    fs::rename(&passing, &path)?;
-    Ok(durable::sync_dir(state.dir())?)
+    let text = serde_json::to_vec(which).map_err(Refusal::machine)?;
+    Ok(durable::replace(&state.dir().join(NOTE), &text)?)
 }
 
 pub fn noted(state: &State) -> Result<Option<Which>, Refusal> {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use super::delivery::COMMIT;
@@ -85,12 +85,8 @@ fn note(keeper: &Keeper, drop: DropId, bytes: &[u8]) -> Result<PathBuf, Refusal>
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         durable::sync_dir(keeper.state.dir())?;
     }
-    let (path, passing) = (dir.join(drop.to_string()), dir.join(format!("{drop}.new")));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&passing)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    fs::rename(&passing, &path)?;
-    durable::sync_dir(&dir)?;
+    let path = dir.join(drop.to_string());
+    durable::replace(&path, bytes)?;
     Ok(path)
 }
 

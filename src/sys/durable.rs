@@ -4,7 +4,8 @@
 //! keep [`check_guard`] passing: the ledger does not open without it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,6 +63,22 @@ pub fn sync_tree(dir: &Path) -> io::Result<()> {
     dir.parent().map_or(Ok(()), sync_dir)
 }
 
+/// The file of this name has these bytes, durably, when this returns; mode 0600. A crash before that leaves the one that was
+/// there, whole, or none; and perhaps a leftover that the next call writes over. That begins with a point, as no user's name and
+/// no drop's does: it is nobody else's file.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut passing = std::ffi::OsString::from(".");
+    passing.push(name);
+    passing.push(".new");
+    let passing = path.with_file_name(passing);
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&passing)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&passing, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
 /// Makes room on the disk for `len` bytes at `offset`, so that writing them cannot fail for lack of it. What was not
 /// there before reads as zeros.
 pub fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
@@ -103,6 +120,20 @@ mod tests {
         // SAFETY: a descriptor that is open as long as `file`.
         assert_eq!(unsafe { libc::sync_file_range(descriptor, 0, 0, 7) }, 0);
         file
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_leftover_is_no_hindrance() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("acme");
+        std::fs::write(dir.path().join("acme.new"), "another user's").unwrap();
+        std::fs::write(dir.path().join(".acme.new"), "of a run that was cut short").unwrap();
+        for text in ["first", "2"] {
+            replace(&path, text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_to_string(dir.path().join("acme.new")).unwrap(), "another user's");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! signed that contradicts what was signed before.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -73,7 +73,7 @@ impl Memory {
             let mut fresh = PrivateKey::random(&mut rng, Algorithm::Ed25519).map_err(|e| failed(&path, e))?;
             fresh.set_comment(format!("sealdrop witness {name}"));
             let text = fresh.to_openssh(LineEnding::LF).map_err(|e| failed(&path, e))?;
-            place(&path, text.as_bytes()).map_err(at(&path))?;
+            durable::replace(&path, text.as_bytes()).map_err(at(&path))?;
         }
         let text = Zeroizing::new(fs::read_to_string(&path).map_err(at(&path))?);
         let private = PrivateKey::from_openssh(text.as_str()).map_err(|e| failed(&path, e))?;
@@ -117,21 +117,11 @@ impl LogMemory<'_> {
 
     /// Durable when it returns.
     pub fn remember(&mut self, checkpoint: &str, head: Head) -> Result<(), MemoryError> {
-        place(&self.path, checkpoint.as_bytes())
+        durable::replace(&self.path, checkpoint.as_bytes())
             .map_err(|source| MemoryError::File { path: self.path.clone(), source })?;
         self.last = Some(head);
         Ok(())
     }
-}
-
-/// Whole under its name, or as it was before.
-fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let passing = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&passing)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&passing, path)?;
-    path.parent().map_or(Ok(()), durable::sync_dir)
 }
 
 #[cfg(test)]
