@@ -147,6 +147,13 @@ impl VirtualPath {
     }
 }
 
+impl std::str::FromStr for VirtualPath {
+    type Err = PathError;
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        Self::parse(text.as_bytes())
+    }
+}
+
 impl TryFrom<serde_bytes::ByteBuf> for VirtualPath {
     type Error = PathError;
     fn try_from(bytes: serde_bytes::ByteBuf) -> Result<Self, PathError> {

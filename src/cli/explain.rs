@@ -179,7 +179,7 @@ fn by_files(ending: Ending) -> Ending {
 
 /// As the server reads a client's path.
 fn path(text: &str) -> Result<VirtualPath, Failure> {
-    VirtualPath::parse(text.as_bytes())
+    text.parse()
         .map_err(|error| Failure::new(format_args!("no client could name this: {error}")).hint("shorten the path"))
 }
 

@@ -9,7 +9,7 @@ use crate::config::{self, RootKey};
 use crate::ipc::admin::{self, Rotation, RotationState, ToCommand, ToKeeper};
 use crate::keeper::keys;
 use crate::names::UserName;
-use crate::vpath::{PathError, VirtualPath};
+use crate::vpath::VirtualPath;
 
 use super::Ending;
 use super::admin::{Daemon, Keeper, unexpected};
@@ -29,7 +29,7 @@ pub struct Rotate {
     #[arg(required_if_eq_any = [("what", "identity"), ("what", "recipients")])]
     user: Option<UserName>,
     /// Of `recipients`: drops in this folder of USER's alone
-    #[arg(long, value_name = "PATH", value_parser = path)]
+    #[arg(long, value_name = "PATH")]
     folder: Option<VirtualPath>,
     #[command(flatten)]
     daemon: Daemon,
@@ -65,10 +65,6 @@ const REASONED: [(&str, &str); 5] =
 
 /// How often the daemon is asked how far it is.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-fn path(text: &str) -> Result<VirtualPath, PathError> {
-    VirtualPath::parse(text.as_bytes())
-}
 
 impl Rotate {
     pub fn run(self, say: &Say) -> Result<(), Ending> {

@@ -20,15 +20,11 @@ pub struct Status {
     #[command(flatten)]
     daemon: Daemon,
     /// Tell of the file that is, or was, at this path in a user's view instead
-    #[arg(value_name = "PATH", value_parser = path)]
+    #[arg(value_name = "PATH")]
     path: Option<VirtualPath>,
     /// In whose view [default: in everybody's]
     #[arg(long, value_name = "USER", requires = "path")]
     user: Option<UserName>,
-}
-
-fn path(text: &str) -> Result<VirtualPath, String> {
-    VirtualPath::parse(text.as_bytes()).map_err(|e| e.to_string())
 }
 
 impl Status {
