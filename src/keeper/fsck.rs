@@ -392,9 +392,7 @@ impl Open {
 
     /// How often each recipient may pick up what `sender` has at `place`, as the policy says now.
     fn pickups_at(&self, sender: &UserName, place: &VirtualPath) -> Option<u32> {
-        let folders = self.policy.user(sender)?.folders.iter();
-        let around = folders.filter(|folder| place.below(&folder.path).is_some());
-        around.max_by_key(|folder| folder.path.as_bytes().len())?.pickups
+        self.policy.user(sender)?.folder_at(place)?.0.pickups
     }
 }
 

@@ -147,8 +147,7 @@ struct Plan {
 impl Plan {
     fn of(keeper: &Keeper, record: DropRecord) -> Result<Planned, Refusal> {
         let policy = keeper.policy();
-        let folders = policy.user(&record.sender).map(|user| &user.folders[..]).unwrap_or_default();
-        let found = folders.iter().find_map(|folder| Some((folder, record.path.below(&folder.path)?)));
+        let found = policy.user(&record.sender).and_then(|user| user.folder_at(&record.path));
         let Some((folder, below)) = found.filter(|(folder, _)| folder.kind == FolderKind::Drop) else {
             return Ok(Planned::Cannot("no folder of its sender's sends it to anybody now"));
         };

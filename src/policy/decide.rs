@@ -132,8 +132,8 @@ fn not_denied(grant: Grant, operation: &Operation<'_>) -> Result<Grant, Reason> 
 /// What may be written down of `path` when it is refused: all of it, or in a folder with `refuse_phi` the part before the
 /// first name that looks like patient data.
 pub fn tellable(policy: &Policy, user: &UserName, path: &VirtualPath) -> VirtualPath {
-    let folder = policy.user(user).and_then(|user| user.folders.iter().find(|f| path.below(&f.path).is_some()));
-    let Some(folder) = folder else { return path.clone() };
+    let folder = policy.user(user).and_then(|user| user.folder_at(path));
+    let Some((folder, _)) = folder else { return path.clone() };
     let mut shown = path.clone();
     // The folder's own path is the admin's.
     while shown.below(&folder.path).is_some_and(|below| phi::found(&folder.refuse_phi, &below).is_some())
@@ -310,10 +310,8 @@ fn name_is_taken(folder: &Folder, name: &FileName) -> Result<bool, Reason> {
 
 /// Where `path` is; `None` for everything the user does not have, invisible names among them.
 fn find(user: &User, path: &VirtualPath) -> Option<Place> {
-    for folder in &user.folders {
-        if let Some(below) = path.below(&folder.path) {
-            return Some(Place::Folder { folder: folder.clone(), below });
-        }
+    if let Some((folder, below)) = user.folder_at(path) {
+        return Some(Place::Folder { folder: folder.clone(), below });
     }
     let holds_a_folder = user.folders.iter().any(|folder| folder.path.below(path).is_some());
     if path.is_root() || holds_a_folder {

@@ -339,6 +339,11 @@ impl User {
         self.login.require.iter().any(|way| way.contains(&Method::External))
     }
 
+    /// The folder that `path` is in, or is, and the path below it; no folder is inside another.
+    pub fn folder_at(&self, path: &VirtualPath) -> Option<(&Arc<Folder>, VirtualPath)> {
+        self.folders.iter().find_map(|folder| Some((folder, path.below(&folder.path)?)))
+    }
+
     /// The reason why this account may not act from there, then; `None` if it may.
     pub fn barred(&self, address: Option<IpAddr>, now: Time) -> Option<Barred> {
         if self.login.disabled {
