@@ -65,13 +65,14 @@ pub const NOTICE_PLACES: &[&str] = &["notice-told"];
 /// Dies or stops here if a test asked for it.
 #[cfg(debug_assertions)]
 pub fn point(place: &str) {
-    use nix::sys::signal::{Signal, kill};
+    use nix::sys::signal::{Signal, raise};
 
     let lists = [PLACES, ROTATION_PLACES, NOTICE_PLACES];
     debug_assert!(lists.iter().any(|list| list.contains(&place)), "{place} is not in the lists");
     for (variable, signal) in [("SEALDROP_CRASH_AT", Signal::SIGKILL), ("SEALDROP_STOP_AT", Signal::SIGSTOP)] {
         if std::env::var_os(variable).is_some_and(|wanted| wanted == place) {
-            let _ = kill(nix::unistd::Pid::this(), signal);
+            // To this thread: one that is sent to the process stops another thread first, and this one goes on for a while.
+            let _ = raise(signal);
         }
     }
 }
