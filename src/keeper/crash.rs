@@ -52,6 +52,7 @@ pub const ROTATION_PLACES: &[&str] = &[
     "readdress-noted",
     "readdress-left",
     "readdress-linked",
+    "readdress-delivered",
     "readdress-rewrapped",
     "readdress-recorded",
     "rotate-receipt-made",

@@ -108,18 +108,27 @@ pub async fn one(keeper: &Arc<Keeper>, record: &DropRecord) -> Result<Outcome, R
             namespace::unlink(keeper, delivery.user.clone(), delivery.path.clone()).await?;
         }
     }
+    // 2. Names for who is new. A crash: names that the ledger does not know; they are found, and made no second time.
+    let worker = Arc::clone(keeper);
+    let (plan, added) = blocking(move || plan.link(&worker).map(|added| (plan, added))).await?;
+    crash::point("readdress-linked");
+
+    // 3. The ledger knows who is new. A crash: they have a file that they cannot open, and this goes on with the envelope. It
+    // comes before the envelope: in who has a key and no name this sees one that removed its own.
+    if !added.is_empty() {
+        keeper.record(plan.delivering(added)).await?;
+        crash::point("readdress-delivered");
+    }
+
+    // 4. The envelope. A crash: the ledger does not know of the last of it, and hears it at the next start.
     let worker = Arc::clone(keeper);
     let batch = blocking(move || {
-        // 2. Names for who is new. A crash: names that the ledger does not know; they are found, and made no second time.
-        let added = plan.link(&worker)?;
-        crash::point("readdress-linked");
-        // 3. The envelope. A crash: they are in the inbox of somebody whom the ledger does not know to have it.
         rewrap::replace(&worker, &plan.record, |head, envelope| plan.envelope(&worker, head, envelope))?;
         crash::point("readdress-rewrapped");
-        Ok(plan.arrived(&worker, added))
+        Ok(plan.sealed(&worker))
     })
     .await?;
-    // 4. The ledger.
+    // 5. The ledger.
     keeper.record(batch).await?;
     crash::point("readdress-recorded");
     Ok(Outcome::Changed)
@@ -255,19 +264,23 @@ impl Plan {
         Ok(Some(keeper.keys.as_before(head, envelope, inner)?))
     }
 
+    /// What the ledger is told of who is new.
+    fn delivering(&self, added: Vec<Delivery>) -> Batch {
+        let event = self.event(format!("now also to {}", listed(added.iter().map(|d| &d.user))));
+        let write = Write::Readdressed { drop: self.record.drop, added, escrow: self.record.escrow.clone() };
+        Batch { events: vec![event], writes: vec![write], urgent: true, ..Batch::default() }
+    }
+
     /// What the ledger is told at the end.
-    fn arrived(&self, keeper: &Keeper, added: Vec<Delivery>) -> Batch {
-        let say = match &added[..] {
-            [] => "sealed to the keys that policy names now".to_owned(),
-            added => format!("now also to {}", listed(added.iter().map(|d| &d.user))),
-        };
-        let mut events = vec![self.event(say)];
+    fn sealed(&self, keeper: &Keeper) -> Batch {
+        let event = self.event("sealed to the keys that policy names now".to_owned());
+        let mut events: Vec<Event> = self.added.is_empty().then_some(event).into_iter().collect();
         events.extend(keeper.keys.take_made().into_iter().map(|user| {
             let mut event = Event::new(clock::now(), Kind::KeyMade);
             event.detail = Some(format!("the identity of {user}"));
             event
         }));
-        let write = Write::Readdressed { drop: self.record.drop, added, escrow: self.escrow.clone() };
+        let write = Write::Readdressed { drop: self.record.drop, added: Vec::new(), escrow: self.escrow.clone() };
         Batch { events, writes: vec![write], urgent: true, ..Batch::default() }
     }
 
