@@ -53,12 +53,12 @@ impl Site {
             site.under = ["setpriv", &format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]
                 .map(str::to_owned)
                 .to_vec();
+            site.give_to_nobody();
+            // The build directory need not be open to others. The link comes last: the program stays whose it is.
             let program = site.dir.path().join("sealdrop");
-            // The build directory need not be open to others.
             if fs::hard_link(SEALDROP, &program).is_err() {
                 fs::copy(SEALDROP, &program).expect("a copy of the program");
             }
-            site.give_to_nobody();
         }
         site.started()
     }
