@@ -58,6 +58,9 @@ pub const ROTATION_PLACES: &[&str] = &[
     "rotate-receipt-made",
     "rotate-receipt-noted",
     "rotate-receipt-placed",
+    "rotate-host-made",
+    "rotate-host-placed",
+    "rotate-host-told",
 ];
 
 /// That of a notice: the hook has taken it, and that is not in the ledger yet.

@@ -222,6 +222,42 @@ fn a_partner_who_was_told_of_new_host_keys_notices_nothing_of_their_coming() {
 }
 
 #[test]
+fn a_rotation_of_the_host_keys_cut_by_kill_9_is_asked_for_again_and_partners_know_the_server_all_the_while() {
+    let mut site = Site::new();
+    let known_hosts = site.place().known_hosts();
+    let name = fs::read_to_string(&known_hosts).unwrap();
+    let name = name.split_whitespace().next().unwrap().to_owned();
+    let rotate = |site: &Site, more: &[&str]| site.sealdrop(&[&["rotate", "host", "--reason", "test"], more].concat());
+    let keys = site.place().state().join("keys");
+    let private = || ["host_ed25519", "host_ecdsa"].map(|key| fs::read(keys.join(key)).unwrap());
+    for (place, words) in
+        [("rotate-host-made", &[][..]), ("rotate-host-placed", &["--place"]), ("rotate-host-told", &["--place"])]
+    {
+        let before = private();
+        if !words.is_empty() {
+            rotate(&site, &[]).ok();
+        }
+        site.crash_at(place);
+        rotate(&site, words).fails();
+        site.wait_for_end();
+        site.start().unwrap_or_else(|e| panic!("{place}: {e}"));
+        // What partners are told now holds until the next keys are in place, and after that.
+        let told = site.ask(&["rotate", "host", "--reason", "test"]).pop().unwrap();
+        let lines = told["known_hosts"].as_str().unwrap();
+        let renamed = lines.lines().map(|line| format!("{name} {}\n", line.split_once(' ').unwrap().1));
+        fs::write(&known_hosts, renamed.collect::<String>()).unwrap();
+        site.partner().sftp("ls").ok();
+        rotate(&site, &["--place"]).ok();
+        site.restart();
+        site.partner().sftp("ls").ok();
+        assert!(private().iter().zip(&before).all(|(now, before)| now != before), "{place}: both are new");
+        let left = site.snapshot("keys").into_keys().filter(|path| path.to_string_lossy().contains(".next"));
+        assert_eq!(left.count(), 0, "{place}");
+        site.assert_private();
+    }
+}
+
+#[test]
 fn the_settings_say_which_host_keys_there_are() {
     let mut site = Site::prepared();
     site.set("host_keys = [\"ecdsa-p256\"]");
