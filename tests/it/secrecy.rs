@@ -1,8 +1,15 @@
 //! No plaintext on disk, ever: not after a transfer that ended well, nor one that was cut off, nor after `kill -9` of
 //! any process; not in a name, a temp file, a log or a core.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use hkdf::Hkdf;
+use sha2::Sha256;
 
 use crate::root_key::assert_secret;
 use crate::site::{SEALDROP, Site, content, have, have_python};
@@ -170,4 +177,45 @@ fn keys_are_private_and_no_command_prints_one() {
     let strings = Command::new(SEALDROP).arg("--version").output().unwrap();
     assert!(strings.status.success());
     site.assert_private();
+}
+
+/// What a wrapped file holds, by the page that describes it (docs/keys.md, "Wrapped files"); `None` for any other file.
+fn unwrapped(root: &[u8; 32], file: &[u8]) -> Option<Vec<u8>> {
+    let rest = file.strip_prefix(b"SDKEY\x01\r\n")?.get(8..)?;
+    let counted = |rest: &'_ [u8]| -> Option<(Vec<u8>, usize)> {
+        let len = usize::from(*rest.first()?);
+        Some((rest.get(1..1 + len)?.to_vec(), 1 + len))
+    };
+    let (kind, after_kind) = counted(rest)?;
+    let (_, after_place) = counted(&rest[after_kind..])?;
+    let (nonce, sealed) = rest[after_kind + after_place..].split_first_chunk::<12>()?;
+    let header = &file[..file.len() - sealed.len() - nonce.len()];
+    let mut key = [0; 32];
+    let info = [b"sealdrop/v1/keys/", &kind[..], b"\0wrap"].concat();
+    Hkdf::<Sha256>::from_prk(root).unwrap().expand(&info, &mut key).unwrap();
+    let payload = Payload { msg: sealed, aad: header };
+    Some(Aes256Gcm::new(&key.into()).decrypt(&Nonce::from(*nonce), payload).expect("it opens with the root key"))
+}
+
+#[test]
+fn what_hangs_on_the_root_key_is_wrapped_as_described_and_nowhere_in_clear() {
+    let site = Site::new();
+    let local = site.file("a.dcm", b"a");
+    for path in ["/radiology/a.dcm", "/lab/a.dcm", "/shared/a.dcm"] {
+        site.partner().put(&local, path);
+    }
+    site.recipient("radiology").get("/inbox/partner/a.dcm");
+    let keys = site.place().state().join("keys");
+    let root = std::fs::read_to_string(keys.join("root")).unwrap();
+    let root = sealdrop::names::from_hex::<32>(root.trim()).unwrap();
+    let mut kinds = BTreeSet::new();
+    for (path, file) in site.snapshot("keys") {
+        let Some(secret) = unwrapped(&root, &file) else { continue };
+        assert!(secret.len() >= 32, "{}", path.display());
+        assert_secret(&site, &secret, None);
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_secret(&site, hex.as_bytes(), None);
+        kinds.insert(path.strip_prefix(&keys).unwrap().components().next().unwrap().as_os_str().to_owned());
+    }
+    assert!(["identities", "shred"].iter().all(|kind| kinds.contains(OsStr::new(kind))), "{kinds:?}");
 }
