@@ -41,6 +41,8 @@ struct Pending {
     text: String,
     /// Who has approved it: key and comment.
     approved: Option<String>,
+    /// It is being given out: to nobody else meanwhile.
+    opening: bool,
 }
 
 impl Register {
@@ -95,7 +97,7 @@ pub async fn request(keeper: &Arc<Keeper>, drop: DropId, by: &str, reason: &str)
         if pending.len() >= PENDING_MAX {
             return Err(no("too many requests are pending"));
         }
-        pending.insert(id, Pending { drop, until, text, approved: None });
+        pending.insert(id, Pending { drop, until, text, approved: None, opening: false });
     }
     let mut event = event(Kind::BreakGlassRequested, &record, id);
     event.detail = Some(format!("request {id} by {by}: {reason}"));
@@ -130,16 +132,37 @@ pub async fn approve(keeper: &Arc<Keeper>, id: RequestId, signature: &str, by: &
     Ok(request.row(id))
 }
 
+/// The drop of an approved request that was not given out yet.
+pub fn ready(keeper: &Keeper, id: RequestId) -> Result<DropId, Refusal> {
+    let pending = keeper.break_glass.pending(clock::now());
+    let request = pending.get(&id).ok_or_else(|| no("there is no such request, or it is too old"))?;
+    request.approved.as_ref().map(|_| request.drop).ok_or_else(|| no("nobody has approved this request yet"))
+}
+
 /// The sealed file of an approved request, once, and the envelope to put in the place of the one in it.
 pub async fn open(keeper: &Arc<Keeper>, id: RequestId, by: &str) -> Result<(File, Vec<u8>), Refusal> {
     let (drop, signer) = {
+        let drop = ready(keeper, id)?;
         let mut pending = keeper.break_glass.pending(clock::now());
-        let request = pending.get(&id).ok_or_else(|| no("there is no such request, or it is too old"))?;
+        let request = pending.get_mut(&id).ok_or_else(|| no("the request is too old by now"))?;
         let signer = request.approved.clone().ok_or_else(|| no("nobody has approved this request yet"))?;
-        let drop = request.drop;
-        pending.remove(&id);
+        if std::mem::replace(&mut request.opening, true) {
+            return Err(no("it is being given out to somebody else"));
+        }
         (drop, signer)
     };
+    let opened = give_out(keeper, id, drop, &format!("approved by {signer}, carried out by {by}")).await;
+    let mut pending = keeper.break_glass.pending(clock::now());
+    if opened.is_ok() {
+        pending.remove(&id);
+    } else if let Some(request) = pending.get_mut(&id) {
+        // Nothing was given out, and the log does not say so: it can be tried again.
+        request.opening = false;
+    }
+    opened
+}
+
+async fn give_out(keeper: &Arc<Keeper>, id: RequestId, drop: DropId, how: &str) -> Result<(File, Vec<u8>), Refusal> {
     let worker = Arc::clone(keeper);
     let (record, file, envelope) = blocking(move || {
         let record = worker.ledger.drop_record(&drop)?.ok_or_else(|| no("the ledger does not know this drop"))?;
@@ -150,7 +173,7 @@ pub async fn open(keeper: &Arc<Keeper>, id: RequestId, by: &str) -> Result<(File
     .await?;
     // A crash after this: it may have been given out, and the log says that it was.
     let mut event = event(Kind::BreakGlassOpened, &record, id);
-    event.detail = Some(format!("request {id}, approved by {signer}, carried out by {by}"));
+    event.detail = Some(format!("request {id}, {how}"));
     keeper.record(Batch { events: vec![event], ..Batch::default() }).await?;
     Ok((file, envelope))
 }

@@ -116,6 +116,26 @@ fn two_people_and_a_reason_give_a_drop_out_for_its_escrow_identity() {
 }
 
 #[test]
+fn what_could_not_be_given_out_can_be_tried_again() {
+    let guarded = guarded();
+    let site = &guarded.site;
+    site.partner().put(&site.file("a.dcm", b"x"), "/lab/a.dcm");
+    let (id, text) = guarded.request("partner:/lab/a.dcm");
+    guarded.approve(&id, &guarded.sign("approver", &text)).ok();
+    let places = [("partner", "/lab"), ("lab", "/inbox/partner")].map(|(user, folder)| site.on_disk(user, folder));
+    for (n, place) in places.iter().enumerate() {
+        fs::rename(place, site.place().state().join(format!("aside-{n}"))).unwrap();
+    }
+    guarded.open(&id, "early").fails_with(1);
+    for (n, place) in places.iter().enumerate() {
+        fs::rename(site.place().state().join(format!("aside-{n}")), place).unwrap();
+    }
+    guarded.open(&id, "a.sealed").ok();
+    guarded.open(&id, "twice").fails_with(1);
+    assert_eq!(site.events_of("break-glass-opened", "/lab/a.dcm").len(), 1);
+}
+
+#[test]
 fn what_has_no_escrow_recipient_or_is_gone_is_not_given_out() {
     let guarded = guarded();
     let site = &guarded.site;
