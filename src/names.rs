@@ -31,6 +31,10 @@ pub struct DropId(pub [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReceiptId(pub [u8; 16]);
 
+/// The identity of a request that waits for a second person. Written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub [u8; 16]);
+
 /// One SSH connection, from admission to its end. Written as 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
@@ -214,7 +218,7 @@ macro_rules! hex_name {
         }
     )*};
 }
-hex_name!(DropId, ReceiptId, Digest);
+hex_name!(DropId, ReceiptId, RequestId, Digest);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

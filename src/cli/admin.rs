@@ -58,7 +58,7 @@ pub fn connect(path: &Path) -> Result<Keeper, Ending> {
 }
 
 impl Keeper {
-    /// One question. The keeper's refusals come back as failures with its words.
+    /// One question. The keeper's refusals come back as failures with its words, and what awaits approval as such an end.
     pub fn ask(&mut self, question: &ToKeeper) -> Result<ToCommand, Ending> {
         self.ask_for_file(question).map(|(answer, _)| answer)
     }
@@ -68,6 +68,7 @@ impl Keeper {
         self.socket.send(question, &[]).map_err(|e| gone(&e))?;
         match self.socket.recv::<ToCommand>() {
             Ok(Some((ToCommand::Sorry { say, hint }, _))) => Err(Failure { message: say, hint }.into()),
+            Ok(Some((ToCommand::Awaits(row), _))) => Err(Ending::awaits(row)),
             Ok(Some((answer, mut descriptors))) => Ok((answer, descriptors.pop())),
             Ok(None) => Err(gone(&"it closed the connection")),
             Err(e) => Err(gone(&e)),
@@ -127,6 +128,7 @@ pub fn unexpected(answer: &ToCommand) -> Ending {
         ToCommand::Alarms { .. } => "alarms",
         ToCommand::Notices { .. } => "notices",
         ToCommand::Overview(_) => "an overview",
+        ToCommand::Approvals { .. } | ToCommand::Awaits(_) => "requests for approval",
         ToCommand::Done { .. } => "done",
         ToCommand::Sorry { .. } => "sorry",
     };

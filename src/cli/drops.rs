@@ -22,19 +22,7 @@ pub struct Drops {
 impl Drops {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let mut keeper = self.daemon.connect()?;
-        let mut table = Table::new(&[
-            ("DROP", Align::Left),
-            ("STATE", Align::Left),
-            ("FROM", Align::Left),
-            ("TO", Align::Left),
-            ("SIZE", Align::Right),
-            ("RECEIVED", Align::Left),
-            ("EXPIRES", Align::Left),
-            ("FETCHED", Align::Right),
-            ("SUPERSEDED", Align::Left),
-            ("ORDER", Align::Left),
-            ("PATH", Align::Left),
-        ]);
+        let mut table = Table::new(&HEADS);
         keeper.pages(
             |after| ToKeeper::Drops { user: self.user.clone(), after },
             |answer| match answer {
@@ -54,6 +42,31 @@ impl Drops {
         }
         Ok(())
     }
+}
+
+const HEADS: [(&str, Align); 11] = [
+    ("DROP", Align::Left),
+    ("STATE", Align::Left),
+    ("FROM", Align::Left),
+    ("TO", Align::Left),
+    ("SIZE", Align::Right),
+    ("RECEIVED", Align::Left),
+    ("EXPIRES", Align::Left),
+    ("FETCHED", Align::Right),
+    ("SUPERSEDED", Align::Left),
+    ("ORDER", Align::Left),
+    ("PATH", Align::Left),
+];
+
+/// Some drops as `sealdrop drops` shows all.
+pub(super) fn show(say: &Say, rows: &[DropRow]) {
+    if say.is_json() {
+        rows.iter().for_each(|row| say.json(&as_json(row)));
+        return;
+    }
+    let mut table = Table::new(&HEADS);
+    rows.iter().for_each(|row| table.row(cells(row)));
+    if table.is_empty() { say.line("no drops") } else { say.table(&table) }
 }
 
 fn cells(row: &DropRow) -> [String; 11] {

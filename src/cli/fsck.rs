@@ -67,7 +67,7 @@ impl Fsck {
             ));
         }
         match (checked.log.holds(), open) {
-            (false, _) => Err(Ending { failure: None, code: 1 }),
+            (false, _) => Err(Ending::failed()),
             (true, 0) => Ok(()),
             (true, _) => Err(Ending::attention()),
         }

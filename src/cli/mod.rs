@@ -2,7 +2,7 @@
 //! the voice. Commands that ask the running daemon go through [`admin`]; `serve` puts the daemon together.
 //!
 //! Exit codes, the same for every command: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be
-//! reached, 4 done and the answer wants attention.
+//! reached, 4 done and the answer wants attention, 5 not done until a second person approves it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 pub mod admin;
 pub mod alarms;
 pub mod anomalies;
+pub mod approvals;
 pub mod ask;
 pub mod audit;
 pub mod backup;
@@ -62,6 +63,7 @@ pub mod verify;
 pub mod witness;
 
 use crate::config::Problems;
+use crate::ipc::admin::ApprovalRow;
 use failure::Failure;
 use say::Say;
 
@@ -107,6 +109,9 @@ enum Command {
     Top(top::Top),
     Alarms(alarms::Alarms),
     Kick(kick::Kick),
+    Approvals(approvals::Approvals),
+    Approve(approvals::Approve),
+    Refuse(approvals::Refuse),
     Rotate(rotate::Rotate),
     User(user::User),
     Onboard(onboard::Onboard),
@@ -127,30 +132,42 @@ enum Command {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line was wrong, 3 the daemon cannot be reached, \
-4 done and the answer wants attention.";
+4 done and the answer wants attention, 5 not done until a second person approves it.";
 
 /// Why a command did not end with 0: in words, unless its answer has said it, and as the exit code for scripts.
 #[derive(Debug)]
 pub struct Ending {
     pub failure: Option<Failure>,
     pub code: u8,
+    /// What was asked for instead of done, and what to do when it is approved.
+    pub awaits: Option<(Box<ApprovalRow>, &'static str)>,
 }
 
 impl Ending {
     /// The daemon is not there or does not answer.
     pub fn unreachable(failure: Failure) -> Self {
-        Self { failure: Some(failure), code: 3 }
+        Self { failure: Some(failure), code: 3, awaits: None }
+    }
+
+    /// It did not go well, and the answer has said what.
+    pub fn failed() -> Self {
+        Self { failure: None, code: 1, awaits: None }
     }
 
     /// The command did what was asked, and what it answered is a no, a change or a warning.
     pub fn attention() -> Self {
-        Self { failure: None, code: 4 }
+        Self { failure: None, code: 4, awaits: None }
+    }
+
+    /// Nothing was done: a second person has to approve it.
+    pub fn awaits(row: Box<ApprovalRow>) -> Self {
+        Self { failure: None, code: 5, awaits: Some((row, "the very same command again")) }
     }
 }
 
 impl From<Failure> for Ending {
     fn from(failure: Failure) -> Self {
-        Self { failure: Some(failure), code: 1 }
+        Self { failure: Some(failure), code: 1, awaits: None }
     }
 }
 
@@ -204,6 +221,9 @@ pub fn main() -> ExitCode {
         Command::Top(command) => command.run(&say),
         Command::Alarms(command) => command.run(&say),
         Command::Kick(command) => command.run(&say),
+        Command::Approvals(command) => command.run(&say),
+        Command::Approve(command) => command.run(&say),
+        Command::Refuse(command) => command.run(&say),
         Command::Totp(command) => command.run(&say),
         Command::Rotate(command) => command.run(&say),
         Command::User(command) => command.run(&say),
@@ -222,7 +242,10 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Ending { failure, code }) => {
+        Err(Ending { failure, code, awaits }) => {
+            if let Some((row, then)) = &awaits {
+                approvals::awaits(&say, row, then);
+            }
             if let Some(failure) = &failure {
                 say.failure(failure);
             }

@@ -8,7 +8,7 @@ use super::admin::{Daemon, Keeper, unexpected};
 use super::failure::Failure;
 use super::output;
 use super::say::{Align, Say, Table, count, size};
-use crate::ipc::admin::{DropRow, ORDER_MAX, Ordered, ToCommand, ToKeeper};
+use crate::ipc::admin::{ANNOUNCE_MAX, DropRow, ORDER_MAX, Ordered, ToCommand, ToKeeper};
 
 /// Which drops, and why
 #[derive(clap::Args)]
@@ -39,6 +39,7 @@ impl Order {
         if self.plan {
             return plan(say, what, &meant);
         }
+        self.announce(&mut keeper, what, &meant)?;
         let bar = output::steps(meant.len() as u64, say.is_json());
         let (mut done, mut failed) = (0, 0);
         for some in meant.chunks(ORDER_MAX) {
@@ -71,6 +72,23 @@ impl Order {
             return Err(Failure::new(format_args!("{} not {}", count(failed, "drop"), did(what)))
                 .hint("the reason of each is above; `sealdrop drops` shows how they stand")
                 .into());
+        }
+        Ok(())
+    }
+
+    /// What goes in several orders is one act, and is approved as one if it has to be.
+    fn announce(&self, keeper: &mut Keeper, what: Ordered, meant: &[DropRow]) -> Result<(), Ending> {
+        if meant.len() <= ORDER_MAX {
+            return Ok(());
+        }
+        let mut parts = meant.chunks(ANNOUNCE_MAX).peekable();
+        while let Some(some) = parts.next() {
+            let drops = some.iter().map(|row| row.drop).collect();
+            let last = parts.peek().is_none();
+            match keeper.ask(&ToKeeper::Announce { what, drops, reason: self.reason.clone(), last })? {
+                ToCommand::Done { .. } => {}
+                answer => return Err(unexpected(&answer)),
+            }
         }
         Ok(())
     }

@@ -122,6 +122,7 @@ fn tell(say: &Say, state: &State) {
             ),
         ),
         ("audit log", format!("{}, root {}", count(state.events, "event"), state.log_root)),
+        ("awaiting", count(u64::from(state.awaiting), "request") + " for approval"),
         ("next sweep", state.next_sweep.map_or_else(|| "none is planned".to_owned(), |at| at.to_string())),
     ]);
 }
@@ -134,6 +135,6 @@ fn as_json(state: &State) -> serde_json::Value {
         "sessions": state.sessions, "strangers": state.strangers, "users": state.users, "policy": state.policy,
         "drops": state.drops, "waiting": state.waiting, "free_bytes": state.free_bytes,
         "events": state.events, "log_root": state.log_root,
-        "next_sweep": state.next_sweep.map(|at| at.rfc3339()),
+        "awaiting": state.awaiting, "next_sweep": state.next_sweep.map(|at| at.rfc3339()),
     })
 }

@@ -270,12 +270,20 @@ impl Way {
                 .into());
         }
         replace(&path, text).map_err(|e| cannot("write", &path, &e))?;
-        let reloaded = if self.reload { Some(reload(&loaded.settings.admin)?) } else { None };
+        let (reloaded, ended) = match self.reload.then(|| reload(&loaded.settings.admin)) {
+            None => (None, Ok(())),
+            Some(Ok(answer)) => (Some(answer), Ok(())),
+            // The file is written, and this command would write it no second time.
+            Some(Err(Ending { awaits: Some((row, _)), .. })) => {
+                (None, Err(Ending { awaits: Some((row.clone(), "sealdrop reload")), ..Ending::awaits(row) }))
+            }
+            Some(Err(ending)) => return Err(ending),
+        };
         if say.is_json() {
             say.json(
                 &json!({ "file": path, "policy": loaded.policy.digest.to_string(), "reloaded": reloaded.is_some() }),
             );
-            return Ok(());
+            return ended;
         }
         say.line(format_args!("{done} ({})", path.display()));
         match reloaded {
@@ -283,10 +291,10 @@ impl Way {
             None if signed => {
                 say.aside(format_args!("Its signature is void: {}, then: sealdrop reload", config::signed::how(&path)));
             }
-            None if self.unborn => {}
+            None if self.unborn || ended.is_err() => {}
             None => say.aside("A running daemon reads it when it is told to: sealdrop reload"),
         }
-        Ok(())
+        ended
     }
 }
 

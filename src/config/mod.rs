@@ -13,6 +13,7 @@ pub mod settings;
 pub mod signed;
 
 mod alarms;
+mod approval;
 mod cross;
 mod due;
 mod expire;
@@ -45,8 +46,8 @@ pub use root_key::RootKey;
 pub use schedule::Schedule;
 pub use server::default_path;
 pub use settings::{
-    Alarms, Anomalies, Audit, BreakGlass, BucketSpan, Hook, HostKey, Log, LogFormat, LogLevel, NoticeKind, RoleGroups,
-    ServerLimits, Settings,
+    Alarms, Anomalies, Approval, Audit, BreakGlass, BucketSpan, Dangerous, Hook, HostKey, Log, LogFormat, LogLevel,
+    NoticeKind, RoleGroups, ServerLimits, Settings,
 };
 
 use crate::clock::{self, Time};

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::keys::{
-    ALARMS, ANOMALIES, AUDIT, BREAK_GLASS, CERTIFICATES, EXTERNAL, LOG, SERVER, SERVER_LIMITS, SERVER_TOP, SSH, SWEEP,
+    ALARMS, ANOMALIES, APPROVAL, AUDIT, BREAK_GLASS, CERTIFICATES, EXTERNAL, LOG, SERVER, SERVER_LIMITS, SERVER_TOP,
+    SSH, SWEEP,
 };
 use crate::config::reader::Reader;
 use crate::config::root_key::RootKey;
@@ -15,7 +16,7 @@ use crate::config::settings::{
 };
 use crate::config::sshkey;
 use crate::config::table::{At, Table};
-use crate::config::{alarms, login, old_clients, profiles, recipient, roles, signed};
+use crate::config::{alarms, approval, login, old_clients, profiles, recipient, roles, signed};
 
 /// `None` if the reader has been told of an error.
 pub fn settings(reader: &Reader) -> Option<Settings> {
@@ -60,6 +61,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
     let policy_signers = signed::signers(&top);
     let roles = roles::read(&top);
     let break_glass = break_glass(&top.table("break_glass", &BREAK_GLASS, &SERVER));
+    let approval = approval::read(&top.table("approval", &APPROVAL, &SERVER));
     let alarms = alarms::read(&top.table("alarms", &ALARMS, &SERVER), user.as_deref());
     let old_clients: Option<Vec<_>> = old_clients::read(&top).into_iter().collect();
     let profiles = profiles::read(&top);
@@ -97,6 +99,7 @@ pub fn settings(reader: &Reader) -> Option<Settings> {
         buckets: buckets?,
         roles: roles?,
         break_glass: break_glass?,
+        approval: approval?,
         alarms: alarms?,
         test_clock,
         audit: audit?,

@@ -55,6 +55,7 @@ pub struct Settings {
     pub buckets: BucketSpan,
     pub roles: RoleGroups,
     pub break_glass: BreakGlass,
+    pub approval: Approval,
     pub alarms: Alarms,
     /// Lets `sealdrop sweep --now` pretend another time. For the demo and tests.
     pub test_clock: bool,
@@ -122,6 +123,28 @@ pub struct BreakGlass {
     /// OpenSSH public keys, each a line that was parsed.
     pub approvers: Vec<String>,
     pub within: Duration,
+}
+
+/// What a second person has to approve.
+#[derive(Clone, Debug)]
+pub struct Approval {
+    pub acts: Vec<Dangerous>,
+    /// From when it is asked for to when it must be done.
+    pub within: Duration,
+}
+
+/// What can be made to need a second person: the orders that the keeper itself carries out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dangerous {
+    Shred,
+    Release,
+    Hold,
+    Rotate,
+    Kick,
+    Sweep,
+    Reload,
+    Backup,
+    BreakGlass,
 }
 
 /// What the operator is told of, and how.

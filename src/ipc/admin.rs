@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Time;
 use crate::ipc::jail::DropStatus;
-use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName};
+use crate::names::{Digest, DropId, ReceiptId, RequestId, SessionId, UserName};
 use crate::vpath::VirtualPath;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -208,6 +208,32 @@ pub enum ToKeeper {
     TestHook,
     /// What is going on, in numbers.
     Overview,
+    /// Which drops the orders to come in this conversation are for, some at a time: they are one act, and approved as one.
+    Announce {
+        what: Ordered,
+        drops: Vec<DropId>,
+        reason: String,
+        last: bool,
+    },
+    /// What waits for a second person, or for who asked to do it.
+    Approvals {
+        after: Option<RequestId>,
+    },
+    /// The drops that one of them is for.
+    ApprovalDrops {
+        request: RequestId,
+        after: Option<String>,
+    },
+    /// As the second person.
+    Approve {
+        request: RequestId,
+        reason: String,
+    },
+    /// As the second person, or as who asked.
+    Refuse {
+        request: RequestId,
+        reason: String,
+    },
 }
 
 /// Which keys are to be replaced.
@@ -392,6 +418,12 @@ pub enum ToCommand {
         next: Option<String>,
         hook: HookState,
     },
+    Approvals {
+        rows: Vec<ApprovalRow>,
+        next: Option<RequestId>,
+    },
+    /// Not done: a second person has to approve it, and then it can be asked for again.
+    Awaits(Box<ApprovalRow>),
     Done {
         say: String,
     },

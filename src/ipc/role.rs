@@ -52,6 +52,8 @@ acts! {
     Shred = "shredding drops", "`shred`", [Custodian];
     Rotate = "replacing keys", "`rotate`", [Custodian];
     BreakGlass = "asking for a drop by break-glass", "`break-glass request`, `break-glass open`", [Custodian];
+    Approvals = "seeing what awaits approval", "`approvals`", [Admin, Auditor, Custodian];
+    Approve = "approving what another asked for, or refusing it", "`approve`, `refuse`", [Admin, Custodian];
     Requests = "bringing an approver's signature", "`break-glass approve`, `break-glass list`", [Admin, Auditor, Custodian];
 }
 
@@ -97,9 +99,13 @@ impl From<&ToKeeper> for Act {
             ToKeeper::Reload { .. } => Self::Reload,
             ToKeeper::Kick { .. } => Self::Kick,
             ToKeeper::Backup { .. } => Self::Backup,
-            ToKeeper::Order { what: Ordered::Hold, .. } => Self::Hold,
-            ToKeeper::Order { what: Ordered::Release, .. } => Self::Release,
-            ToKeeper::Order { what: Ordered::Shred, .. } => Self::Shred,
+            ToKeeper::Order { what, .. } | ToKeeper::Announce { what, .. } => match what {
+                Ordered::Hold => Self::Hold,
+                Ordered::Release => Self::Release,
+                Ordered::Shred => Self::Shred,
+            },
+            ToKeeper::Approvals { .. } | ToKeeper::ApprovalDrops { .. } => Self::Approvals,
+            ToKeeper::Approve { .. } | ToKeeper::Refuse { .. } => Self::Approve,
             ToKeeper::Rotate { .. } => Self::Rotate,
             ToKeeper::BreakGlass(BreakGlass::Request { .. } | BreakGlass::Open { .. }) => Self::BreakGlass,
             ToKeeper::BreakGlass(BreakGlass::Approve { .. } | BreakGlass::List) => Self::Requests,
@@ -138,7 +144,7 @@ mod tests {
     #[test]
     fn an_auditor_changes_nothing_and_a_custodian_alone_destroys() {
         use Act::*;
-        for act in [Sweep, Reload, Kick, Backup, Hold, Release, Shred, Rotate, BreakGlass] {
+        for act in [Sweep, Reload, Kick, Backup, Hold, Release, Shred, Rotate, BreakGlass, Approve] {
             assert!(why_not(act, &[Role::Auditor]).is_some(), "{act:?}");
         }
         for act in [Release, Shred, Rotate, BreakGlass] {

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::desk::Refusal;
 use super::who::Who;
 use super::{
-    Keeper, alarms, audit, break_glass, describe, evidence, expiry, names, orders, overview, people, reload, rotation,
-    waiting,
+    Keeper, alarms, approval, audit, break_glass, describe, evidence, expiry, names, orders, overview, people, reload,
+    rotation, waiting,
 };
 use crate::clock::{self, Time};
 use crate::ipc::admin::{
@@ -22,7 +23,7 @@ use crate::ipc::admin::{
 use crate::ipc::channel::{AsyncSocket, Socket};
 use crate::ipc::role::{self, Act};
 use crate::ledger::{Batch, DropRecord, Earlier, Event, Kind, Ordered, Receipt, ReceiptRecord};
-use crate::names::{DropId, ReceiptId, UserName};
+use crate::names::{Digest, DropId, ReceiptId, UserName};
 use crate::sys::files;
 use crate::vpath::VirtualPath;
 
@@ -49,12 +50,17 @@ pub async fn serve(keeper: Arc<Keeper>, socket: Socket) {
         Ok(socket) => socket,
         Err(e) => return tracing::warn!(error = %e, "an admin connection cannot be served"),
     };
+    let mut announced = approval::Announced::default();
     while let Ok(Some((request, _))) = socket.recv::<ToKeeper>().await {
         let act = Act::from(&request);
-        let (answer, file) = match (role::why_not(act, &who.roles), request) {
-            (Some(why), _) => (refuse(&keeper, act, &why, &who).await, None),
-            (None, ToKeeper::BreakGlass(asked)) => break_glass_step(&keeper, asked, &who).await,
-            (None, request) => (answer(&keeper, request, &who).await, None),
+        let passed = match role::why_not(act, &who.roles) {
+            Some(why) => Err(refuse(&keeper, act, &why, &who).await),
+            None => approval::gate(&keeper, &request, &who, &mut announced).await,
+        };
+        let (answer, file) = match (passed, request) {
+            (Err(answer), _) => (answer, None),
+            (Ok(_), ToKeeper::BreakGlass(asked)) => break_glass_step(&keeper, asked, &who).await,
+            (Ok(policy), request) => (answer(&keeper, request, policy, &who).await, None),
         };
         let descriptors: Vec<_> = file.as_ref().map(AsFd::as_fd).into_iter().collect();
         if socket.send(&answer, &descriptors).await.is_err() {
@@ -81,12 +87,13 @@ async fn refuse(keeper: &Keeper, act: Act, why: &str, who: &Who) -> ToCommand {
     sorry(why, Some(hint))
 }
 
-async fn answer(keeper: &Arc<Keeper>, request: ToKeeper, who: &Who) -> ToCommand {
+/// `policy` is the one that a reload is for, if it is for one alone.
+async fn answer(keeper: &Arc<Keeper>, request: ToKeeper, policy: Option<Digest>, who: &Who) -> ToCommand {
     match request {
         ToKeeper::Sweep { plan: false, now, why, .. } => return sweep(keeper, now, why.as_deref(), who).await,
         ToKeeper::Reload { why } => {
             let by = audit::told("reload", why.as_deref(), who);
-            return match reload::reload(keeper, &by).await {
+            return match reload::reload(keeper, &by, policy).await {
                 Ok(say) => ToCommand::Done { say },
                 Err(say) => sorry(&say, Some("the running policy stays in force; `sealdrop check` shows each problem")),
             };
@@ -108,6 +115,8 @@ async fn answer(keeper: &Arc<Keeper>, request: ToKeeper, who: &Who) -> ToCommand
             let kicked = people::kick(keeper, user.as_ref(), session, &reason, who).await;
             return kicked.unwrap_or_else(|why| sorry(&why, None));
         }
+        ToKeeper::Approve { request, reason } => return second(approval::approve(keeper, request, &reason, who).await),
+        ToKeeper::Refuse { request, reason } => return second(approval::refuse(keeper, request, &reason, who).await),
         ToKeeper::LookForAlarms { now } => return alarms::look_by(keeper, now).await,
         ToKeeper::ClearAlarm { cause, reason } => return alarms::clear_by(keeper, &cause, &reason, who).await,
         ToKeeper::TestHook => return alarms::test(keeper, who).await,
@@ -195,12 +204,21 @@ fn read(keeper: &Keeper, request: ToKeeper) -> Result<ToCommand, String> {
         | ToKeeper::LookForAlarms { .. }
         | ToKeeper::ClearAlarm { .. }
         | ToKeeper::TestHook
+        | ToKeeper::Announce { .. }
+        | ToKeeper::Approve { .. }
+        | ToKeeper::Refuse { .. }
         | ToKeeper::Backup { .. } => Err("this is not read".to_owned()),
+        ToKeeper::Approvals { after } => approval::list(keeper, after),
+        ToKeeper::ApprovalDrops { request, after } => approval::drops(keeper, request, after.as_deref()),
         ToKeeper::Sessions { after } => Ok(people::sessions(keeper, after)),
         ToKeeper::Alarms { after } => Ok(alarms::list(keeper, after.as_deref())),
         ToKeeper::Overview => overview::overview(keeper),
         ToKeeper::Notices { after } => Ok(alarms::notices(keeper, after.as_deref())),
     }
+}
+
+fn second(said: Result<ToCommand, Refusal>) -> ToCommand {
+    said.unwrap_or_else(|refusal| sorry(&refusal.why, None))
 }
 
 fn no_receipt(id: &ReceiptId) -> ToCommand {
@@ -239,6 +257,7 @@ fn status(keeper: &Keeper) -> Result<ToCommand, String> {
         .to_owned(),
         free_bytes: room.free,
         names_hidden: keeper.settings.audit.auditor.is_some(),
+        awaiting: approval::awaiting(keeper)?,
     })))
 }
 
@@ -283,11 +302,11 @@ fn drops_where(
 }
 
 /// Bytes of a row, at most about.
-fn row_size(row: &DropRow) -> usize {
+pub(super) fn row_size(row: &DropRow) -> usize {
     row.path.len() + 40 * row.recipients.len() + row.order.as_ref().map_or(0, String::len) + 210
 }
 
-fn drop_row(record: &DropRecord) -> DropRow {
+pub(super) fn drop_row(record: &DropRecord) -> DropRow {
     DropRow {
         drop: record.drop,
         state: record.word().to_owned(),

@@ -66,12 +66,15 @@ pub const ROTATION_PLACES: &[&str] = &[
 /// That of a notice: the hook has taken it, and that is not in the ledger yet.
 pub const NOTICE_PLACES: &[&str] = &["notice-told"];
 
+/// That of an approval: it is used, and what it was for is not done yet.
+pub const APPROVAL_PLACES: &[&str] = &["approval-used"];
+
 /// Dies or stops here if a test asked for it.
 #[cfg(debug_assertions)]
 pub fn point(place: &str) {
     use nix::sys::signal::{Signal, raise};
 
-    let lists = [PLACES, ROTATION_PLACES, NOTICE_PLACES];
+    let lists = [PLACES, ROTATION_PLACES, NOTICE_PLACES, APPROVAL_PLACES];
     debug_assert!(lists.iter().any(|list| list.contains(&place)), "{place} is not in the lists");
     for (variable, signal) in [("SEALDROP_CRASH_AT", Signal::SIGKILL), ("SEALDROP_STOP_AT", Signal::SIGSTOP)] {
         if std::env::var_os(variable).is_some_and(|wanted| wanted == place) {

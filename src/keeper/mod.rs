@@ -16,6 +16,7 @@
 //! | [`rotation`], [`rewrap`] | keys and envelopes that are replaced |
 //! | `clockwatch`, `started` | what a run begins with, and whether its clock was set |
 //! | [`admin`], [`audit`], [`evidence`], [`people`], [`reload`] | what the commands ask |
+//! | [`approval`], `break_glass` | what takes a second person |
 //! | [`alarms`], [`overview`] | what the operator is told of by itself, and what is going on |
 //! | [`crash`] | where tests make it die |
 
@@ -23,6 +24,7 @@ pub mod addressees;
 pub mod admin;
 pub mod admission;
 pub mod alarms;
+pub mod approval;
 pub mod audit;
 mod break_glass;
 mod certificates;
@@ -176,6 +178,8 @@ pub struct Keeper {
     /// Which groups have which roles.
     holders: who::Holders,
     break_glass: break_glass::Register,
+    /// One look at the requests at a time: an approval is used once.
+    approving: tokio::sync::Mutex<()>,
     pub sweeping: tokio::sync::Mutex<()>,
     pub rotations: rotation::Rotations,
     /// Held for reading from when a commit asks for its recipients' keys until it is in the ledger, signed.
@@ -228,6 +232,7 @@ impl Keeper {
             counts: overview::Counts::default(),
             holders,
             break_glass: break_glass::Register::default(),
+            approving: tokio::sync::Mutex::default(),
             sweeping: tokio::sync::Mutex::default(),
             rotations: rotation::Rotations::default(),
             addressing: tokio::sync::RwLock::default(),
@@ -436,7 +441,7 @@ async fn serve(
             },
             _ = reload.recv() => drop(tokio::spawn({
                 let keeper = Arc::clone(keeper);
-                async move { drop(reload::reload(&keeper, "reload, by SIGHUP").await) }
+                async move { reload::by_signal(&keeper).await }
             })),
             _ = beat => if let Some(manager) = &manager { manager.watchdog() },
             _ = stop.recv() => break,

@@ -3,30 +3,59 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::desk::Client;
 use super::sessions::Entry;
 use super::{Keeper, policies};
 use crate::clock;
-use crate::config;
+use crate::config::{self, Dangerous, Loaded};
 use crate::ipc::jail::ToSession;
 use crate::ledger::{Batch, Event, Kind};
+use crate::names::Digest;
 use crate::policy::Policy;
 
-/// Loads the configured files again. The answer is a sentence for whoever asked.
-pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
-    let before = keeper.policy().digest;
+/// SIGHUP, which nobody can be asked about: it loads nothing where a reload needs a second person.
+pub async fn by_signal(keeper: &Arc<Keeper>) {
+    const BY: &str = "reload, by SIGHUP";
+    if keeper.settings.approval.acts.contains(&Dangerous::Reload) {
+        let why = "[approval] names `reload`: it is asked for by `sealdrop reload`, and a second person approves it";
+        refused(keeper, BY, why).await;
+        return;
+    }
+    drop(reload(keeper, BY, None).await);
+}
+
+/// What a reload would put in force, or what is wrong with it.
+pub async fn load(keeper: &Arc<Keeper>) -> Result<Loaded, String> {
     // Signed by whom the settings named at the start: who can edit the file does not become a signer by it.
     let (config, signers) = (keeper.config.clone(), keeper.settings.policy_signers.clone());
     let loaded = tokio::task::spawn_blocking(move || match signers.as_slice() {
         [] => config::load(&config),
         signers => config::load_signed(&config, signers),
     });
-    let loaded = loaded.await;
-    let loaded = match loaded {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(problems)) => return Err(refused(keeper, by, &problems.summary()).await),
-        Err(e) => return Err(refused(keeper, by, &e.to_string()).await),
+    match loaded.await {
+        Ok(loaded) => loaded.map_err(|problems| problems.summary()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// What tells what one reload puts in force from what another does: the policy, and whom the server trusts beside it.
+pub fn fingerprint(policy: &Policy) -> Digest {
+    let trust = format!("{:?}", policy.trust());
+    Digest(Sha256::new_with_prefix(policy.digest.0).chain_update(trust).finalize().into())
+}
+
+/// Loads the configured files again; `only` if they are what was approved. The answer is a sentence for whoever asked.
+pub async fn reload(keeper: &Arc<Keeper>, by: &str, only: Option<Digest>) -> Result<String, String> {
+    let before = keeper.policy().digest;
+    let loaded = match load(keeper).await {
+        Ok(loaded) => loaded,
+        Err(problems) => return Err(refused(keeper, by, &problems).await),
     };
+    if only.is_some_and(|only| only != fingerprint(&loaded.policy)) {
+        return Err(refused(keeper, by, "the files are not those any more that were approved").await);
+    }
     // Trees that the policy needs, before anybody is granted anything under it.
     let (worker, policy) = (Arc::clone(keeper), loaded.policy.clone());
     let laid_out = tokio::task::spawn_blocking(move || {
@@ -61,7 +90,8 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str) -> Result<String, String> {
     })
 }
 
-async fn refused(keeper: &Keeper, by: &str, why: &str) -> String {
+/// Records that nothing was loaded; answers why.
+pub async fn refused(keeper: &Keeper, by: &str, why: &str) -> String {
     tracing::error!(by, "the policy was not loaded, the running one stays:\n{why}");
     let mut event = Event::new(clock::now(), Kind::PolicyRefused).refused(why.lines().next().unwrap_or_default());
     event.detail = Some(by.to_owned());

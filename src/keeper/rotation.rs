@@ -88,7 +88,7 @@ pub async fn begin(keeper: &Arc<Keeper>, rotation: Rotation, by: String) -> Resu
     Ok(())
 }
 
-fn what(rotation: &Rotation) -> String {
+pub(super) fn what(rotation: &Rotation) -> String {
     match rotation {
         Rotation::Root { .. } => "root key".to_owned(),
         Rotation::Identity { user } => format!("identity of {user}"),

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::config::RoleGroups;
+use crate::ledger::Person;
 use crate::names::{Role, escaped};
 use crate::sys::process;
 
@@ -55,12 +56,14 @@ pub struct Who {
     name: Option<String>,
     /// The account somebody logged in with before they became this one, if the kernel keeps it.
     login: Option<(u32, Option<String>)>,
+    /// The same number, also where it is the uid's, for what depends on it (`process::peer_login`).
+    certain: Option<u32>,
 }
 
 impl Who {
     #[cfg(test)]
     pub fn root() -> Self {
-        Self { uid: 0, roles: Role::ALL.to_vec(), name: Some("root".to_owned()), login: None }
+        Self { uid: 0, roles: Role::ALL.to_vec(), name: Some("root".to_owned()), login: None, certain: None }
     }
 
     /// Whoever connected. Looks names up, which may take a directory's time.
@@ -74,7 +77,13 @@ impl Who {
             roles: holders.roles(peer.uid, &groups),
             name: process::user_name(peer.uid),
             login: login.map(|login| (login, process::user_name(login))),
+            certain: process::peer_login(fd)?,
         })
+    }
+
+    /// Whom it can be held against that they asked, or approved; `None` where nobody knows who logged in.
+    pub fn person(&self) -> Option<Person> {
+        Some(Person { uid: self.uid, login: self.certain?, told: self.to_string() })
     }
 
     /// For what partners read too, such as a certificate: nobody's name.
@@ -115,7 +124,7 @@ mod tests {
 
     #[test]
     fn who_became_root_is_told_with_the_account_they_logged_in_with() {
-        let mut who = Who { uid: 0, roles: Vec::new(), name: Some("root".to_owned()), login: None };
+        let mut who = Who { uid: 0, roles: Vec::new(), name: Some("root".to_owned()), login: None, certain: None };
         assert_eq!(who.to_string(), "uid 0 (root)");
         who.login = Some((1001, Some("anna".to_owned())));
         assert_eq!(who.to_string(), "uid 0 (root), logged in as uid 1001 (anna)");

@@ -313,6 +313,8 @@ impl Committer {
                 Write::NoticeOver { id } => Stored::NoticeOver { id },
                 Write::NamesKey(record) => Stored::NamesKey(record),
                 Write::NamesOver(over) => Stored::NamesOver(over),
+                Write::Request(request) => Stored::Request(request),
+                Write::RequestOver { id } => Stored::RequestOver { id },
                 Write::Receipt { event, facts, signature } => {
                     let mut receipt = self.receipt(&mut events, &mut veils, first_event, event, facts)?;
                     receipt.origin_signature = signature;

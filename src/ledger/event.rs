@@ -249,6 +249,14 @@ kinds! {
     BreakGlassRequested = "break-glass-requested",
     BreakGlassApproved = "break-glass-approved",
     BreakGlassOpened = "break-glass-opened",
+    /// Something that needs a second person was asked for: what, who and why is the detail.
+    ApprovalAsked = "approval-asked",
+    ApprovalGiven = "approval-given",
+    /// A second person said no, or who asked took it back.
+    ApprovalRefused = "approval-refused",
+    /// What was approved is about to be done; the approval is for nothing else.
+    ApprovalUsed = "approval-used",
+    ApprovalExpired = "approval-expired",
     Held = "held",
     Released = "released",
     /// A drop that the ledger had lost, made known again from its sealed file.

@@ -12,7 +12,7 @@ use super::record::{DropKind, DropRecord, DropState, Ordered, ReceiptRecord, Sto
 use super::veil::{Hiding, NamesSealed};
 use super::{consignment, forget, paper, policies, rejection};
 use crate::clock::Time;
-use crate::names::{DropId, ReceiptId, UserName};
+use crate::names::{DropId, ReceiptId, RequestId, UserName};
 use crate::vpath::VirtualPath;
 
 pub const TREES: &[&str] = &[
@@ -44,6 +44,7 @@ pub const TREES: &[&str] = &[
     "alarms",
     "notices",
     "names-keys",
+    "requests",
 ];
 /// Drop id → [`DropRecord`].
 pub const DROPS: usize = 1;
@@ -99,6 +100,8 @@ pub const ALARMS: usize = 25;
 pub const NOTICES: usize = 26;
 /// Key id → [`super::veil::NamesKeyRecord`].
 pub const NAMES_KEYS: usize = 27;
+/// Request id → [`super::approval::Request`].
+pub const REQUESTS: usize = 28;
 /// In `meta`: how many drops have bytes.
 pub const LIVE_DROPS: &[u8] = b"live-drops";
 
@@ -134,6 +137,8 @@ pub enum Refusal {
     NotThere { drop: DropId, user: UserName, path: VirtualPath },
     #[error("the consignment of manifest {0} is closed already")]
     Closed(DropId),
+    #[error("request {0} is over")]
+    RequestOver(RequestId),
     #[error(transparent)]
     Names(#[from] NamesSealed),
     #[error("a path would become too long or too deep")]
@@ -287,6 +292,13 @@ fn apply_one(plan: &mut Plan<'_>, write: &Stored, month: u32) -> Result<(), Refu
         Stored::NoticeOver { id } => plan.remove(NOTICES, id.0.to_vec()),
         Stored::NamesOver(over) => forget::apply(plan, over)?,
         Stored::NamesKey(record) => plan.put_record(NAMES_KEYS, record.id.0.to_vec(), record)?,
+        Stored::Request(request) => plan.put_record(REQUESTS, request.id.0.to_vec(), request)?,
+        Stored::RequestOver { id } => {
+            if plan.get(REQUESTS, &id.0)?.is_none() {
+                return Err(Refusal::RequestOver(*id));
+            }
+            plan.remove(REQUESTS, id.0.to_vec());
+        }
         // Of the log: they are with their month. What is sealed is open by now.
         Stored::Checkpoint(_)
         | Stored::Cosigned { .. }

@@ -10,6 +10,7 @@
 //! | [`paper`], [`manifest`], [`consignment`] | what is given besides receipts; a list of files, and the receipt over them |
 //! | [`rejection`] | why an upload was refused, for its sender |
 //! | [`policies`] | policies as they were in force |
+//! | [`alarm`], [`approval`] | what is wrong, and who is told; what waits for a second person |
 //! | [`signers`] | whose signatures count, for whoever checks a receipt |
 //! | [`store`], [`listing`] | [`Ledger`], the handle: submit, read, list |
 //! | `committer`, `settler` | the one writer, and the order of its steps; the databases' way to the disk |
@@ -21,6 +22,7 @@
 //! | `prune`, `snapshot` | months whose time is over |
 
 pub mod alarm;
+pub mod approval;
 mod ballast;
 mod bring_up;
 pub mod certificate;
@@ -60,6 +62,7 @@ pub mod veil;
 pub mod verify;
 
 pub use alarm::{About, Alarm, AlarmKind, Delivered, Notice, NoticeId};
+pub use approval::{Approval, Person, Request};
 pub use ballast::Ballast;
 pub use certificate::{CertificateFacts, CertificateRecord, CertifiedRecipient};
 pub use checkpoint::Checkpoint;

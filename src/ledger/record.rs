@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::alarm::{Alarm, Notice, NoticeId};
+use super::approval::Request;
 use super::certificate::{CertificateFacts, CertificateRecord};
 use super::checkpoint::Checkpoint;
 use super::consignment::{Closed, ConsignmentRecord};
@@ -16,7 +17,7 @@ use super::receipt::ReceiptFacts;
 use super::rejection::Rejection;
 use super::veil::{HiddenNames, NamesKeyRecord};
 use crate::clock::Time;
-use crate::names::{Digest, DropId, ReceiptId, UserName};
+use crate::names::{Digest, DropId, ReceiptId, RequestId, UserName};
 use crate::sums::Sums;
 use crate::vpath::VirtualPath;
 
@@ -102,6 +103,10 @@ pub enum Write {
     NamesKey(NamesKeyRecord),
     /// Names that the live database forgets.
     NamesOver(Over),
+    /// Something waits for a second person: in its own place once it is approved.
+    Request(Request),
+    /// It was refused, used, or is too old. Refused if there is no such request.
+    RequestOver { id: RequestId },
 }
 
 /// A write as the journal keeps it: the same, but with the receipt made.
@@ -207,6 +212,10 @@ pub enum Stored {
         drop: DropId,
         added: Vec<Delivery>,
         escrow: Option<String>,
+    },
+    Request(Request),
+    RequestOver {
+        id: RequestId,
     },
 }
 

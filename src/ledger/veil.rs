@@ -252,6 +252,7 @@ fn has_names(write: &Stored) -> bool {
         | Stored::Alarm(_)
         | Stored::AlarmOver { .. }
         | Stored::Notice(_)
+        | Stored::Request(_)
         | Stored::NamesOver(_) => true,
         Stored::State { .. }
         | Stored::PickedUp { .. }
@@ -270,6 +271,7 @@ fn has_names(write: &Stored) -> bool {
         | Stored::Policy(_)
         | Stored::InForce(_)
         | Stored::NoticeOver { .. }
+        | Stored::RequestOver { .. }
         | Stored::Sealed(_)
         | Stored::HiddenReceipt(_)
         | Stored::Names(_)

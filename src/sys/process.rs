@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
@@ -60,6 +60,18 @@ pub fn peer_groups(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 pub fn login_uid(pid: i32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
     text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
+}
+
+/// The login of whoever is at the other end, for what depends on it: `None` where [`login_uid`] is, where the process that
+/// connected has ended, and before Linux 6.5. A process id may be somebody else's by the time it is looked up; that its
+/// process is there still, by the socket's own handle, says that it was not.
+pub fn peer_login(fd: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let Ok(handle) = getsockopt(&fd, sockopt::PeerPidfd) else { return Ok(None) };
+    let login = login_uid(peer(fd)?.pid);
+    let mut ended = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+    let ended = poll(&mut ended, PollTimeout::ZERO)? != 0;
+    Ok(login.filter(|_| !ended))
 }
 
 /// The name of an account, if it has one.
@@ -295,14 +307,20 @@ pub fn watchdog_interval() -> Option<std::time::Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
     fn a_peer_is_known_by_its_uid() {
         let (a, _b) = crate::sys::packet::pair().unwrap();
         assert_eq!(peer(a.as_fd()).unwrap(), Peer { pid: std::process::id() as i32, uid: uid(), gid: gid() });
+    }
+
+    #[test]
+    fn a_login_is_known_of_a_process_that_is_there() {
+        let (a, _b) = crate::sys::packet::pair().unwrap();
+        let own = login_uid(std::process::id() as i32);
+        let known = getsockopt(&a, sockopt::PeerPidfd).is_ok();
+        assert_eq!(peer_login(a.as_fd()).unwrap(), own.filter(|_| known));
     }
 
     #[test]

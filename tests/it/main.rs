@@ -12,6 +12,7 @@ mod wire;
 
 mod accounts;
 mod alarms;
+mod approval;
 mod audit;
 mod certificates;
 mod clients;

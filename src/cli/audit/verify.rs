@@ -151,7 +151,7 @@ impl Verify {
                 say.aside("held against no checkpoint kept elsewhere: an older copy of the whole would look the same");
             }
         }
-        if report.holds() { Ok(()) } else { Err(Ending { failure: None, code: 1 }) }
+        if report.holds() { Ok(()) } else { Err(Ending::failed()) }
     }
 }
 

@@ -55,6 +55,7 @@ pub fn look(admin: &Path, policy: Option<&Policy>, now: Time) -> Vec<Finding> {
     findings.extend(ledger(&mut keeper, &status, now));
     findings.extend(lag(&mut keeper));
     findings.push(alarms(&mut keeper));
+    findings.extend(approvals(&status));
     if let Some(policy) = policy {
         findings.push(dormant(|from| piece(&mut keeper, from), status.events, policy, now));
     }
@@ -131,6 +132,13 @@ fn lag(keeper: &mut Keeper) -> Option<Finding> {
     let hint =
         "each client waits for that disk: see what else writes to it (`iostat -x`), or give `state` a faster one";
     Some(Finding::warn(CHECK, say, hint))
+}
+
+/// What waits for a person is told of where one looks.
+fn approvals(status: &Status) -> Option<Finding> {
+    let say = format!("{} for a second person", count(u64::from(status.awaiting), "request"));
+    let hint = "`sealdrop approvals` says which; `sealdrop approve` and `refuse` answer them";
+    (status.awaiting > 0).then(|| Finding::warn("approvals", say, hint))
 }
 
 fn alarms(keeper: &mut Keeper) -> Finding {

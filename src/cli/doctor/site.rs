@@ -17,7 +17,7 @@ use crate::keeper::keys::host_key_file;
 use crate::ledger::{Ballast, Options};
 use crate::names::escaped;
 use crate::policy::Policy;
-use crate::sys::files;
+use crate::sys::{files, packet, process};
 
 /// Below these, room is told of, or is too little to go on: a day of a busy folder, and what the ledger needs.
 const ROOM_LOW: u64 = 5 << 30;
@@ -33,6 +33,7 @@ pub fn look(config: &Path, loaded: &Loaded, now: Time) -> Vec<Finding> {
     findings.extend(accounts(&loaded.policy, now));
     findings.push(recipients(loaded));
     findings.push(hook::look(settings));
+    findings.extend(approval(settings));
     match fs::metadata(&settings.state) {
         Ok(state) => {
             findings.push(state_directory(&settings.state, &state));
@@ -53,6 +54,25 @@ pub fn look(config: &Path, loaded: &Loaded, now: Time) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether anybody can be told from a second person, tried on whoever looks.
+fn approval(settings: &Settings) -> Option<Finding> {
+    const CHECK: &str = "approval";
+    if settings.approval.acts.is_empty() {
+        return None;
+    }
+    let login = packet::pair().and_then(|(own, _other)| process::peer_login(own.as_fd()));
+    Some(match login {
+        Ok(Some(login)) => {
+            Finding::ok(CHECK, format!("the kernel knows who gives commands: you are uid {login} by login"))
+        }
+        _ => Finding::warn(
+            CHECK,
+            "the kernel does not say who has logged in here: you can neither ask for approval nor give it",
+            "it needs a login (ssh, console) that sets it, and Linux 6.5: docs/operations.md, \"A second admin\"",
+        ),
+    })
 }
 
 fn configuration(config: &Path, loaded: &Loaded) -> Finding {

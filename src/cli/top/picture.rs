@@ -237,6 +237,7 @@ mod tests {
             confinement: String::new(),
             free_bytes: 1 << 30,
             names_hidden: false,
+            awaiting: 0,
         };
         let overview = Overview {
             connections: 4,

@@ -3,7 +3,7 @@
 use super::{NONE, REQUIRED, Section, Takes, key};
 
 /// Of `sealdrop.toml`.
-pub const SERVER: [&Section; 15] = [
+pub const SERVER: [&Section; 16] = [
     &SERVER_TOP,
     &SERVER_LIMITS,
     &SSH,
@@ -15,6 +15,7 @@ pub const SERVER: [&Section; 15] = [
     &SWEEP,
     &ROLES,
     &BREAK_GLASS,
+    &APPROVAL,
     &ALARMS,
     &AUDIT,
     &ANOMALIES,
@@ -91,6 +92,7 @@ pub static SERVER_TOP: Section = Section {
         key("sweep", Takes::Table, NONE, "When what has expired is destroyed."),
         key("roles", Takes::Table, NONE, "Which Unix group may do what over the admin socket."),
         key("break_glass", Takes::Table, NONE, "Who lets a drop be given out for its escrow identity."),
+        key("approval", Takes::Table, NONE, "What one admin alone cannot do."),
         key("alarms", Takes::Table, NONE, "What the operator is told of, and the program that tells it on."),
         key("audit", Takes::Table, NONE, "What the audit log shows of names."),
         key("anomalies", Takes::Table, NONE, "What `sealdrop audit anomalies` finds unusual."),
@@ -239,6 +241,25 @@ pub static BREAK_GLASS: Section = Section {
             "Public keys as in `id_ed25519.pub`. A request takes effect when one of them has signed it. Without any there is no break-glass.",
         ),
         key("within", Takes::Span, "1h", "How long after a request it can be approved and carried out."),
+    ],
+};
+
+pub static APPROVAL: Section = Section {
+    header: "[approval]",
+    says: "What one admin alone cannot do: a second person has to approve it first ([operations.md](operations.md#a-second-admin)). Without it nothing needs that.",
+    keys: &[
+        key(
+            "acts",
+            Takes::Words(&["shred", "release", "hold", "rotate", "kick", "sweep", "reload", "backup", "break-glass"]),
+            NONE,
+            "The commands that wait for a second person. `break-glass` is `break-glass open`; `sweep` one that is ordered, and not the schedule's; with `reload` SIGHUP loads nothing.",
+        ),
+        key(
+            "within",
+            Takes::Span,
+            "24h",
+            "How long after it was asked for it can be approved and done; 1 minute to 30 days.",
+        ),
     ],
 };
 

@@ -1,7 +1,7 @@
 //! What the messages of the admin socket are made of: rows of lists, orders, the words of break-glass.
 
 use crate::clock::Time;
-use crate::names::{Digest, DropId, ReceiptId, SessionId, UserName};
+use crate::names::{Digest, DropId, ReceiptId, RequestId, SessionId, UserName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -16,6 +16,10 @@ pub enum Ordered {
 
 /// Drops in one order at the most.
 pub const ORDER_MAX: usize = 100;
+
+/// Drops that are announced as one act at the most, and in one message.
+pub const ANNOUNCED_MAX: usize = 10_000;
+pub const ANNOUNCE_MAX: usize = 1_000;
 
 /// Bytes of a reason.
 pub const REASON_MAX: usize = 500;
@@ -129,6 +133,30 @@ pub struct Status {
     pub free_bytes: u64,
     /// What is handed on has no names in it.
     pub names_hidden: bool,
+    /// Requests that a second person has not answered.
+    pub awaiting: u32,
+}
+
+/// A request that waits for a second person, or for who asked to do what was approved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovalRow {
+    pub request: RequestId,
+    /// In words.
+    pub what: String,
+    /// How many drops it is for, if it is for drops.
+    pub drops: u32,
+    pub by: String,
+    pub reason: Option<String>,
+    pub asked: Time,
+    pub until: Time,
+    pub approved: Option<ApprovedBy>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovedBy {
+    pub by: String,
+    pub reason: String,
+    pub at: Time,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::super::desk::Refusal;
-use super::super::{Keeper, blocking};
+use super::super::{Keeper, approval, blocking};
 use super::missing;
 use crate::clock::{self, Time};
 use crate::ledger::{Alarm, AlarmKind, DropRecord};
@@ -49,6 +49,9 @@ struct Found {
 
 /// One look, as of `now`.
 pub async fn look(keeper: &Arc<Keeper>, now: Time) -> Result<(), Refusal> {
+    if let Err(refusal) = approval::expire(keeper, now).await {
+        tracing::error!(why = refusal.why, "requests that are over could not be recorded as such");
+    }
     let _turn = keeper.alarms.looking.lock().await;
     let worker = Arc::clone(keeper);
     let found = blocking(move || Ok(find(&worker, now))).await?;

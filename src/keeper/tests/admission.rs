@@ -47,7 +47,7 @@ async fn who_is_no_longer_in_the_policy_is_barred_though_admitted_before() {
     let place = Place::new();
     let client = place.client("partner");
     place.set_policies(&super::POLICIES[1..]);
-    reload::reload(place.keeper(), "a test").await.unwrap();
+    reload::reload(place.keeper(), "a test", None).await.unwrap();
     assert!(reload::why_barred(&place.keeper().policy(), &client).is_some());
     assert!(reload::why_barred(&place.keeper().policy(), &place.client("archive")).unwrap().contains("password"));
 }

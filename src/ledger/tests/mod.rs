@@ -1,6 +1,7 @@
 //! The ledger's promises, tested on a real directory. Here: the site all tests arrange with, and what is read back of
 //! what was committed.
 
+mod approvals;
 mod audit;
 mod consignments;
 mod crash;
