@@ -333,6 +333,23 @@ fn a_reload_is_approved_for_the_files_as_they_are() {
 }
 
 #[test]
+fn an_account_that_is_changed_with_a_reload_waits_for_that_alone() {
+    let Some(at) = guarded("\"reload\"", "") else { return };
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo $0 > /proc/self/loginuid && exec \"$@\"", &ANNA.to_string(), SEALDROP]);
+    command.args(["user", "disable", "partner", "--reload", "--config"]).arg(at.0.place().config());
+    let ran = run(command, b"");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(said.contains("awaits approval: reload of policy "), "{said}");
+    let told = ran.fails_with(5);
+    assert!(told.contains("then you: sealdrop reload\n"), "{told}");
+    let request = at.0.ask(&["approvals"])[0]["request"].as_str().unwrap().to_owned();
+    at.approves(BEN, &request).ok();
+    at.by(ANNA, &["reload"]).ok();
+    at.0.partner().sftp("ls /").fails();
+}
+
+#[test]
 fn each_act_that_is_named_waits() {
     let acts = "\"rotate\", \"kick\", \"sweep\", \"backup\", \"release\", \"hold\"";
     let Some(at) = guarded(acts, "") else { return };

@@ -8,7 +8,7 @@ use std::process::Command;
 use sealdrop::cli::demo::place::{LAB, RADIOLOGY};
 
 use crate::run::run;
-use crate::site::{SEALDROP, Site, content};
+use crate::site::{SEALDROP, Site, content, is_root};
 
 /// An escrow identity, a folder that is sealed to it, and an approver with an SSH key.
 struct Guarded {
@@ -18,6 +18,11 @@ struct Guarded {
 }
 
 fn guarded() -> Guarded {
+    guarded_with("")
+}
+
+/// The same with more settings.
+fn guarded_with(settings: &str) -> Guarded {
     let mut site = Site::prepared();
     let identity = site.work().join("escrow.identity");
     let mut keygen = Command::new(SEALDROP);
@@ -31,8 +36,11 @@ fn guarded() -> Guarded {
     }
     let approver = fs::read_to_string(site.work().join("approver.pub")).unwrap();
     let config = fs::read_to_string(site.place().config()).unwrap();
-    fs::write(site.place().config(), format!("{config}\n[break_glass]\napprovers = [\"{}\"]\n", approver.trim()))
-        .unwrap();
+    fs::write(
+        site.place().config(),
+        format!("{config}\n[break_glass]\napprovers = [\"{}\"]\n{settings}", approver.trim()),
+    )
+    .unwrap();
     let policy = site.place().policy("partner");
     let text = fs::read_to_string(&policy).unwrap();
     fs::write(&policy, text.replacen("path = \"/lab\"", &format!("path = \"/lab\"\nescrow = \"{recipient}\""), 1))
@@ -113,6 +121,38 @@ fn two_people_and_a_reason_give_a_drop_out_for_its_escrow_identity() {
     // The lab's own copy is as it was.
     site.recipient(LAB).sftp("get /inbox/partner/a.dcm.sealed lab.sealed").ok();
     site.recipient(LAB).open_offline("lab.sealed", "lab").ok();
+}
+
+#[test]
+fn with_approval_it_takes_another_admin_too() {
+    let mut login = Command::new("/bin/sh");
+    login.args(["-c", "echo 1001 > /proc/self/loginuid"]);
+    if !is_root() || !run(login, b"").status.success() {
+        eprintln!("only root can be two people who have logged in, and where the kernel keeps that");
+        return;
+    }
+    let guarded = guarded_with("[approval]\nacts = [\"break-glass\"]\n");
+    let site = &guarded.site;
+    let by = |login: &str, words: &[&str]| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo $0 > /proc/self/loginuid && exec \"$@\"", login, SEALDROP]);
+        command.args(words).arg("--config").arg(site.place().config());
+        run(command, b"")
+    };
+    site.partner().put(&site.file("a.dcm", b"x"), "/lab/a.dcm");
+    let (id, text) = guarded.request("partner:/lab/a.dcm");
+    let out = site.work().join("a.sealed");
+    let open = ["break-glass", "open", &id, "-o", out.to_str().unwrap()];
+    // Before the approver has signed, nobody is asked.
+    by("1001", &open).fails_with(1);
+    assert!(site.ask(&["approvals"]).is_empty());
+    guarded.approve(&id, &guarded.sign("approver", &text)).ok();
+    by("1001", &open).fails_with(5);
+    assert!(!out.exists());
+    let request = site.ask(&["approvals"])[0]["request"].as_str().unwrap().to_owned();
+    by("1002", &["approve", &request, "--reason", "seen the signature"]).ok();
+    by("1001", &open).ok();
+    assert!(out.exists());
 }
 
 #[test]
