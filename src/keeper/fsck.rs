@@ -150,7 +150,7 @@ pub fn prune(settings: &Settings, keep: Month, passphrase: Option<OwnedFd>) -> R
 
 /// With the root key from wherever the settings say.
 fn unlocked(settings: &Settings, mut passphrase: Option<OwnedFd>) -> Result<Keys, KeeperError> {
-    Ok(Keys::unlock(&settings.keys, &settings.root_key, &mut || super::ask(passphrase.take()))?)
+    Ok(Keys::unlock_for_command(settings, &mut || super::ask(passphrase.take()))?)
 }
 
 /// A sealed file, with the places that it has.

@@ -38,11 +38,12 @@ use russh::keys::ssh_key::{self, LineEnding};
 use russh::keys::{Algorithm, PrivateKey};
 use zeroize::Zeroizing;
 
-use crate::config::{HostKey, RootKey};
+use crate::config::{HostKey, RootKey, Settings};
 use crate::names::UserName;
 use crate::policy::totp::{self, SealedSecret, TotpSecret};
 use crate::seal::SealError;
 use crate::sys::memory::Locked;
+use crate::sys::process;
 use files::{FRESH, at, place, random32, read_ssh_key, sync_dir};
 use root::Root;
 
@@ -93,6 +94,8 @@ pub enum KeyError {
     StillOlder { path: PathBuf },
     #[error("a key's kind or place is too long")]
     Place,
+    #[error("cannot forbid core dumps: {0}")]
+    Core(io::Error),
     #[error("no memory for a key: {0}")]
     Memory(io::Error),
     #[error("no random bytes from the kernel: {0}")]
@@ -139,7 +142,7 @@ impl KeyError {
             Self::StillOlder { .. } => {
                 "run `sealdrop rotate root` again; the old root key is kept until no file needs it"
             }
-            Self::File { .. } | Self::Random(_) | Self::Seal(_) | Self::Place | Self::Memory(_) => {
+            Self::File { .. } | Self::Random(_) | Self::Seal(_) | Self::Place | Self::Core(_) | Self::Memory(_) => {
                 "see the system error above"
             }
         }
@@ -252,6 +255,12 @@ impl Keys {
         keys.find_older()?;
         keys.codes = keys.read_codes()?;
         Ok(keys)
+    }
+
+    /// The same for a command, which is no daemon: before a key is open, this process leaves no core and lets nobody look.
+    pub fn unlock_for_command(settings: &Settings, ask: Ask<'_>) -> Result<Self, KeyError> {
+        process::harden().map_err(KeyError::Core)?;
+        Self::unlock(&settings.keys, &settings.root_key, ask)
     }
 
     /// With the root key in a file beside the others.
