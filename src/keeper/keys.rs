@@ -60,6 +60,8 @@ pub enum KeyError {
     File { path: PathBuf, source: io::Error },
     #[error("{path} is missing")]
     Missing { path: PathBuf },
+    #[error("{path} is missing, and names were hidden with it")]
+    NamesMissing { path: PathBuf },
     #[error("{path} can be read by others (mode {mode:04o})")]
     Open { path: PathBuf, mode: u32 },
     #[error("{path} belongs to uid {owner}, and this daemon runs as uid {me}")]
@@ -110,6 +112,9 @@ impl KeyError {
         match self {
             Self::Missing { .. } => {
                 "restore the keys directory from its own backup; `sealdrop init` makes new keys, which open nothing old"
+            }
+            Self::NamesMissing { .. } => {
+                "restore it from the keys directory's own backup; another one would not open the names in the journal"
             }
             Self::Open { .. } => "make it private: chmod 600 FILE, and ask yourself who has read it",
             Self::Owner { .. } => "chown it to the daemon's account, and ask yourself who has read it",
@@ -284,8 +289,8 @@ impl Keys {
         Locked::take(&mut key).map_err(KeyError::Memory)
     }
 
-    /// What names are sealed with in the journal, made if `make` says so. It is not made anew where names were hidden before:
-    /// without it the journal has lost them.
+    /// What names are sealed with in the journal, made if `make` says so. Whether one was made before is known where the
+    /// journal is ([`super::names::hiding`]); here only that there are keys of buckets of names, which none is made beside.
     pub fn names_key(&self, make: bool) -> Result<Option<Zeroizing<[u8; 32]>>, KeyError> {
         let path = self.dir.join("names");
         if !path.exists() {
@@ -293,13 +298,17 @@ impl Keys {
                 return Ok(None);
             }
             if self.buckets()?.into_iter().any(|bucket| matches!(Bucket::of(bucket), Bucket::Names { .. })) {
-                return Err(KeyError::Missing { path });
+                return Err(self.names_missing());
             }
             self.make_wrapped(&path, "names", b"", random32()?.as_ref())?;
         }
         let bytes = self.read_wrapped(&path, "names", b"")?;
         let key = bytes.as_slice().try_into().map_err(|_| KeyError::Unwrap { path })?;
         Ok(Some(Zeroizing::new(key)))
+    }
+
+    pub fn names_missing(&self) -> KeyError {
+        KeyError::NamesMissing { path: self.dir.join("names") }
     }
 
     fn roots(&self) -> Roots {
