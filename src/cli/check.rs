@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
+use crate::cli::passphrase::Passphrase;
 use crate::config::{self, Loaded, Problem, Severity};
+use crate::keeper::{self, keys::KeyError};
 use crate::policy::{FolderKind, Inbox};
 
 /// Check the settings and every policy file; change nothing
@@ -18,6 +20,8 @@ pub struct Check {
     /// The server's settings; policies are found from there
     #[arg(long, value_name = "FILE", default_value_os_t = config::default_path())]
     pub config: PathBuf,
+    #[command(flatten)]
+    pub passphrase: Passphrase,
 }
 
 /// The shape of `--json`.
@@ -45,10 +49,15 @@ struct Entry<'a> {
 
 impl Check {
     pub fn run(self, out: &mut dyn Write, json: bool, terminal: bool) -> Result<(), Failure> {
+        let mut passphrase = self.passphrase.descriptor()?;
+        let mut ask = || match passphrase.take() {
+            Some(handed_over) => keeper::ask(Some(handed_over)),
+            None => Err(KeyError::NoPassphrase { why: "none was handed over".to_owned() }),
+        };
         let (loaded, problems) = match config::load(&self.config) {
             Ok(loaded) => {
                 let mut warnings = loaded.warnings.clone();
-                warnings.extend(keys::missing(&loaded));
+                warnings.extend(keys::missing(&loaded, &mut ask));
                 (Some(loaded), warnings)
             }
             Err(problems) => (None, problems.0),
@@ -181,7 +190,8 @@ mod tests {
 
     fn check(place: &std::path::Path, json: bool) -> (Result<(), Failure>, String) {
         let mut out = Vec::new();
-        let result = Check { config: place.join("sealdrop.toml") }.run(&mut out, json, false);
+        let check = Check { config: place.join("sealdrop.toml"), passphrase: Passphrase::default() };
+        let result = check.run(&mut out, json, false);
         (result, String::from_utf8(out).unwrap())
     }
 

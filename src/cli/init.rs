@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::config::{self, RootKey, Settings, schema};
 use crate::keeper::{keys, state};
 use crate::names::UserName;
+use crate::sys::process;
 
 use super::Ending;
 use super::admin::DEFAULT_CONFIG;
@@ -73,6 +74,7 @@ impl Init {
         let users = answers.map(|answers| answers.users).unwrap_or_default();
         let mut made = self.make_config()?;
         let loaded = config::load(&self.config).map_err(|e| super::config_failure(&self.config, &e))?;
+        process::harden().map_err(|e| Failure::new(format_args!("cannot forbid core dumps: {e}")))?;
         if let RootKey::Credential(name) = &loaded.settings.root_key {
             made.extend(credential::make(&self.credstore, name)?);
         }

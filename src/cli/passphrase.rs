@@ -10,7 +10,7 @@ use super::failure::Failure;
 use crate::keeper::keys::KeyError;
 use crate::sys::terminal;
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Passphrase {
     /// Read the root key's passphrase from this descriptor instead of the terminal
     #[arg(long, value_name = "N")]

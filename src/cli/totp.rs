@@ -9,11 +9,12 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::config;
-use crate::keeper::keys::Keys;
+use crate::keeper::{self, keys::Keys};
 use crate::names::UserName;
 use crate::policy::totp::{SECRET_LEN, uri};
 
 use super::failure::Failure;
+use super::passphrase::Passphrase;
 use super::say::Say;
 use super::{Ending, config_failure};
 
@@ -28,13 +29,17 @@ pub struct Totp {
     /// The server's settings; its keys are found from there
     #[arg(long, value_name = "FILE", default_value_os_t = config::default_path())]
     config: PathBuf,
+    #[command(flatten)]
+    passphrase: Passphrase,
 }
 
 impl Totp {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let settings =
             config::load_settings(&self.config).map_err(|problems| config_failure(&self.config, &problems))?;
-        let keys = Keys::open(&settings.keys).map_err(|e| Failure::new(&e).hint(e.hint()))?;
+        let mut passphrase = self.passphrase.descriptor()?;
+        let keys = Keys::unlock_for_command(&settings, &mut || keeper::ask(passphrase.take()));
+        let keys = keys.map_err(|e| Failure::new(&e).hint(e.hint()))?;
         let mut secret = Zeroizing::new([0; SECRET_LEN]);
         getrandom::fill(secret.as_mut()).map_err(|e| Failure::new(format_args!("no random bytes: {e}")))?;
         let sealed = keys.seal_totp(&self.user, &secret).map_err(|e| Failure::new(&e).hint(e.hint()))?;

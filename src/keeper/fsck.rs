@@ -150,7 +150,7 @@ pub fn prune(settings: &Settings, keep: Month, passphrase: Option<OwnedFd>) -> R
 
 /// With the root key from wherever the settings say.
 fn unlocked(settings: &Settings, mut passphrase: Option<OwnedFd>) -> Result<Keys, KeeperError> {
-    Ok(Keys::unlock(&settings.keys, &settings.root_key, &mut || super::ask(passphrase.take()))?)
+    Ok(Keys::unlock_for_command(settings, &mut || super::ask(passphrase.take()))?)
 }
 
 /// A sealed file, with the places that it has.
@@ -193,6 +193,11 @@ impl Fsck {
         let failed = |e: LedgerError| KeeperError::Mend(e.to_string());
         let files = open.files()?;
         let drops = open.records(&files).map_err(failed)?;
+        if self.repair && open.has_strangers(&files).map_err(failed)? {
+            // What they are called, the auditor can read of these events as of others.
+            let drawn = super::names::draw(&open.ledger, &open.keys, &self.settings.audit, clock::now());
+            drawn.map_err(|refusal| KeeperError::Mend(refusal.why))?;
+        }
         open.strangers(&files).map_err(failed)?;
         let log = verify::verify(&mut open.ledger.clone(), &trust, &[], |_| ()).map_err(failed)?;
         open.ledger.clone().close();
@@ -288,6 +293,10 @@ impl Open {
             }
             _ => {}
         }
+    }
+
+    fn has_strangers(&self, files: &BTreeMap<DropId, Found>) -> Result<bool, LedgerError> {
+        files.keys().try_fold(false, |found, drop| Ok(found || !self.ledger.knows(drop)?))
     }
 
     /// Sealed files that the ledger does not know become drops again, if they open.

@@ -38,11 +38,12 @@ use russh::keys::ssh_key::{self, LineEnding};
 use russh::keys::{Algorithm, PrivateKey};
 use zeroize::Zeroizing;
 
-use crate::config::{HostKey, RootKey};
+use crate::config::{HostKey, RootKey, Settings};
 use crate::names::UserName;
 use crate::policy::totp::{self, SealedSecret, TotpSecret};
 use crate::seal::SealError;
 use crate::sys::memory::Locked;
+use crate::sys::process;
 use files::{FRESH, at, place, random32, read_ssh_key, sync_dir};
 use root::Root;
 
@@ -59,6 +60,8 @@ pub enum KeyError {
     File { path: PathBuf, source: io::Error },
     #[error("{path} is missing")]
     Missing { path: PathBuf },
+    #[error("{path} is missing, and names were hidden with it")]
+    NamesMissing { path: PathBuf },
     #[error("{path} can be read by others (mode {mode:04o})")]
     Open { path: PathBuf, mode: u32 },
     #[error("{path} belongs to uid {owner}, and this daemon runs as uid {me}")]
@@ -93,6 +96,8 @@ pub enum KeyError {
     StillOlder { path: PathBuf },
     #[error("a key's kind or place is too long")]
     Place,
+    #[error("cannot forbid core dumps: {0}")]
+    Core(io::Error),
     #[error("no memory for a key: {0}")]
     Memory(io::Error),
     #[error("no random bytes from the kernel: {0}")]
@@ -107,6 +112,9 @@ impl KeyError {
         match self {
             Self::Missing { .. } => {
                 "restore the keys directory from its own backup; `sealdrop init` makes new keys, which open nothing old"
+            }
+            Self::NamesMissing { .. } => {
+                "restore it from the keys directory's own backup; another one would not open the names in the journal"
             }
             Self::Open { .. } => "make it private: chmod 600 FILE, and ask yourself who has read it",
             Self::Owner { .. } => "chown it to the daemon's account, and ask yourself who has read it",
@@ -139,7 +147,7 @@ impl KeyError {
             Self::StillOlder { .. } => {
                 "run `sealdrop rotate root` again; the old root key is kept until no file needs it"
             }
-            Self::File { .. } | Self::Random(_) | Self::Seal(_) | Self::Place | Self::Memory(_) => {
+            Self::File { .. } | Self::Random(_) | Self::Seal(_) | Self::Place | Self::Core(_) | Self::Memory(_) => {
                 "see the system error above"
             }
         }
@@ -254,6 +262,12 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The same for a command, which is no daemon: before a key is open, this process leaves no core and lets nobody look.
+    pub fn unlock_for_command(settings: &Settings, ask: Ask<'_>) -> Result<Self, KeyError> {
+        process::harden().map_err(KeyError::Core)?;
+        Self::unlock(&settings.keys, &settings.root_key, ask)
+    }
+
     /// With the root key in a file beside the others.
     pub fn open(dir: &Path) -> Result<Self, KeyError> {
         let mut nobody = || Err(KeyError::NoPassphrase { why: "a file needs none".into() });
@@ -275,8 +289,8 @@ impl Keys {
         Locked::take(&mut key).map_err(KeyError::Memory)
     }
 
-    /// What names are sealed with in the journal, made if `make` says so. It is not made anew where names were hidden before:
-    /// without it the journal has lost them.
+    /// What names are sealed with in the journal, made if `make` says so. Whether one was made before is known where the
+    /// journal is ([`super::names::hiding`]); here only that there are keys of buckets of names, which none is made beside.
     pub fn names_key(&self, make: bool) -> Result<Option<Zeroizing<[u8; 32]>>, KeyError> {
         let path = self.dir.join("names");
         if !path.exists() {
@@ -284,13 +298,17 @@ impl Keys {
                 return Ok(None);
             }
             if self.buckets()?.into_iter().any(|bucket| matches!(Bucket::of(bucket), Bucket::Names { .. })) {
-                return Err(KeyError::Missing { path });
+                return Err(self.names_missing());
             }
             self.make_wrapped(&path, "names", b"", random32()?.as_ref())?;
         }
         let bytes = self.read_wrapped(&path, "names", b"")?;
         let key = bytes.as_slice().try_into().map_err(|_| KeyError::Unwrap { path })?;
         Ok(Some(Zeroizing::new(key)))
+    }
+
+    pub fn names_missing(&self) -> KeyError {
+        KeyError::NamesMissing { path: self.dir.join("names") }
     }
 
     fn roots(&self) -> Roots {

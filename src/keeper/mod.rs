@@ -278,7 +278,7 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 /// The root key's passphrase, from where it was handed over or from whoever sits at the terminal.
-fn ask(handed_over: Option<OwnedFd>) -> Result<Zeroizing<String>, keys::KeyError> {
+pub fn ask(handed_over: Option<OwnedFd>) -> Result<Zeroizing<String>, keys::KeyError> {
     let answer = match handed_over {
         Some(descriptor) => terminal::read(descriptor),
         None => terminal::ask("Passphrase of sealdrop's root key: "),

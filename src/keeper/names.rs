@@ -10,11 +10,15 @@ use super::desk::Refusal;
 use super::keys::{Bucket, Keys, names_bucket_of};
 use super::{Keeper, KeeperError, blocking};
 use crate::clock::Time;
-use crate::config::Settings;
+use crate::config::{Audit, Settings};
 use crate::ipc::admin::{NamesKeyRow, NamesRow, ToCommand};
-use crate::ledger::{Batch, Event, Hiding, Kind, NamesKey, NamesKeyRecord, Write};
+use crate::ledger::{Batch, Event, Hiding, Kind, Ledger, NamesKey, NamesKeyRecord, Write};
 use crate::names::DropId;
 use crate::seal::{Envelope, FileKey, Head, Mode, Recipient};
+use crate::sys::durable;
+
+/// In the state directory, from before the first name is sealed in the journal: what that was done with is never made anew.
+const MARK: &str = "names-hidden";
 
 /// Records of hidden names in one answer: each is some hundred bytes.
 const PAGE: usize = 96;
@@ -25,29 +29,47 @@ const WALK: usize = 2_000;
 /// Bytes of them in one answer.
 const BYTES: usize = 32 * 1024;
 
-/// What hides names in the ledger, if they are hidden or ever were.
+/// What hides names in the ledger, if they are hidden or ever were. Called before the ledger is opened: a crash just after
+/// the key is made leaves one that nothing is sealed with, and no mark.
 pub fn hiding(settings: &Settings, keys: &Keys) -> Result<Option<Arc<Hiding>>, KeeperError> {
     let hides = settings.audit.auditor.is_some();
-    let key = keys.names_key(hides)?;
-    Ok(key.map(|key| Arc::new(Hiding::new(key, hides))))
+    let mark = settings.state.join(MARK);
+    let marked = mark.try_exists()?;
+    let Some(key) = keys.names_key(hides && !marked)? else {
+        // Where names are hidden no longer, the journal says itself whether it needs the key.
+        return if hides { Err(keys.names_missing().into()) } else { Ok(None) };
+    };
+    if !marked {
+        durable::replace(&mark, b"Names in the ledger's journal are sealed with keys/names.\n")?;
+    }
+    Ok(Some(Arc::new(Hiding::new(key, hides))))
 }
 
 /// Has a key for the names of `now`'s day: before anything is recorded, and with each sweep. A crash just after the key is
 /// recorded leaves one that nothing is sealed with.
 pub fn turn(keeper: &Keeper, now: Time) -> Result<(), Refusal> {
     let audit = &keeper.settings.audit;
-    let Some(auditor) = &audit.auditor else { return Ok(()) };
     let bucket = names_bucket_of(now, audit.names_expire);
     if keeper.names_bucket.load(Ordering::SeqCst) == bucket {
         return Ok(());
     }
+    draw(&keeper.ledger, &keeper.keys, audit, now)?;
+    // Only now: what failed, on a full disk say, the next sweep tries again.
+    keeper.names_bucket.store(bucket, Ordering::SeqCst);
+    Ok(())
+}
+
+/// A new key for the names of `now`'s day, recorded and then used, if names are hidden.
+pub fn draw(ledger: &Ledger, keys: &Keys, audit: &Audit, now: Time) -> Result<(), Refusal> {
+    let Some(auditor) = &audit.auditor else { return Ok(()) };
+    let bucket = names_bucket_of(now, audit.names_expire);
     let auditor: Recipient = auditor.parse().map_err(Refusal::machine)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(Refusal::machine)?;
     let (id, key) = (DropId(id), FileKey::generate()?);
     let head = Head::new(id, Mode::Sealed, &key)?;
     let inner = Envelope::wrap(&head, &key, &[auditor])?;
-    let (envelope, made) = keeper.keys.with_shred(&head, &inner, bucket)?;
+    let (envelope, made) = keys.with_shred(&head, &inner, bucket)?;
     let mut batch = Batch { urgent: true, ..Batch::default() };
     if made {
         let mut event = Event::new(now, Kind::ShredKeyMade);
@@ -56,10 +78,8 @@ pub fn turn(keeper: &Keeper, now: Time) -> Result<(), Refusal> {
     }
     let record = NamesKeyRecord { id, bucket, head: head.to_bytes().to_vec(), envelope: envelope.to_bytes() };
     batch.writes.push(Write::NamesKey(record));
-    keeper.ledger.commit(batch)?;
-    keeper.ledger.seal_names_with(NamesKey { id, key: Zeroizing::new(*key.expose()) });
-    // Only now: what failed, on a full disk say, the next sweep tries again.
-    keeper.names_bucket.store(bucket, Ordering::SeqCst);
+    ledger.commit(batch)?;
+    ledger.seal_names_with(NamesKey { id, key: Zeroizing::new(*key.expose()) });
     Ok(())
 }
 

@@ -211,6 +211,62 @@ fn the_live_database_comes_back_from_the_journal_with_the_servers_keys_and_not_w
 }
 
 #[test]
+fn what_is_rebuilt_from_the_sealed_files_keeps_its_names_hidden_and_the_auditor_reads_them() {
+    let (mut site, identity) = hiding("30 days");
+    for name in ["doe-jane.dcm", "doe-jane-2.dcm"] {
+        site.partner().put(&site.file(name, b"a study"), &format!("/radiology/{name}"));
+    }
+    site.signal(Signal::SIGTERM);
+    site.wait_for_end();
+    let state = site.place().state();
+    fs::remove_dir_all(state.join("ledger")).unwrap();
+    fs::create_dir(state.join("ledger")).unwrap();
+    site.sealdrop(&["fsck", "--repair"]).ok();
+    let mut kept = betrays(&state);
+    kept.retain(|path| !["jails", "ledger/live"].iter().any(|dir| path.starts_with(state.join(dir))));
+    assert!(kept.is_empty(), "{kept:?}");
+    site.start().unwrap();
+    let recovered = site.events_of("drop-recovered", "");
+    assert_eq!(recovered.len(), 2);
+    assert!(recovered.iter().all(|event| event["path"].as_str().unwrap().starts_with("sha256:")), "{recovered:?}");
+    assert!(!site.sealdrop(&["audit", "--json"]).ok().contains(SECRET));
+    let read = site.sealdrop(&["audit", "--identity", &text(&identity), "--path", "/radiology/doe-jane.dcm"]).ok();
+    assert!(read.contains("drop-recovered"), "{read}");
+    let out = site.work().join("export");
+    site.sealdrop(&["audit", "export", &text(&out)]).ok();
+    assert!(betrays(&out).is_empty(), "{:?}", betrays(&out));
+    site.sealdrop(&["audit", "verify"]).ok();
+    assert_eq!(site.recipient("radiology").get("/inbox/partner/doe-jane.dcm"), b"a study");
+}
+
+#[test]
+fn a_lost_key_of_hidden_names_is_never_made_anew() {
+    let (mut site, _) = hiding("30 days");
+    site.partner().put(&site.file("doe-jane.dcm", b"a study"), "/radiology/doe-jane.dcm");
+    site.signal(Signal::SIGTERM);
+    site.wait_for_end();
+    // As when all names have expired since: there is no bucket of names left.
+    let keys = site.place().state().join("keys");
+    for path in everything_below(&keys.join("shred")).into_iter().filter(|path| path.is_file()) {
+        let bucket: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        if (1 << 61..1 << 62).contains(&bucket) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let (key, aside) = (keys.join("names"), site.work().join("aside"));
+    fs::rename(&key, &aside).unwrap();
+    let before = site.snapshot("keys");
+    let said = site.start().unwrap_err().to_string();
+    assert!(said.contains("names is missing, and names were hidden with it"), "{said}");
+    let fsck = site.sealdrop(&["fsck"]).fails_with(1);
+    assert!(fsck.contains("names is missing, and names were hidden with it"), "{fsck}");
+    assert!(site.snapshot("keys") == before, "no key was made");
+    fs::rename(&aside, &key).unwrap();
+    site.start().unwrap();
+    site.partner().verified_receipt("/radiology/doe-jane.dcm");
+}
+
+#[test]
 fn names_are_not_hidden_from_everybody() {
     let mut site = Site::prepared();
     let config = fs::read_to_string(site.place().config()).unwrap();

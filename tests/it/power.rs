@@ -8,6 +8,7 @@ mod cuts;
 mod disk;
 mod model;
 mod mount;
+mod orders;
 mod plant;
 mod rotations;
 

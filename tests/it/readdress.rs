@@ -15,7 +15,7 @@ const BODY: usize = 8192;
 const HEAD: usize = 96;
 
 /// The partner's folder `/radiology` is sent to these from now on.
-fn send_to(site: &Site, recipients: &[&str]) {
+pub fn send_to(site: &Site, recipients: &[&str]) {
     let file = site.place().policy(PARTNER);
     let text = fs::read_to_string(&file).unwrap();
     let (before, folder) = text.split_once("path = \"/radiology\"").unwrap();
@@ -26,9 +26,20 @@ fn send_to(site: &Site, recipients: &[&str]) {
     site.sealdrop(&["reload"]).ok();
 }
 
-fn readdress(site: &Site) -> String {
+pub fn readdress(site: &Site) -> String {
     let told = site.ask(&["rotate", "recipients", PARTNER, "--reason", "the lab reads along"]).pop().unwrap();
     told["ended"].as_str().unwrap().to_owned()
+}
+
+/// One that was cut short goes on by itself.
+#[track_caller]
+pub fn wait_until_readdressed(site: &Site) {
+    let note = site.place().state().join("readdressing");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while note.exists() {
+        assert!(std::time::Instant::now() < deadline, "it does not go on");
+        site.ask(&["rotate", "status"]);
+    }
 }
 
 fn on_disk(site: &Site, name: &str) -> PathBuf {
@@ -36,7 +47,7 @@ fn on_disk(site: &Site, name: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn assert_lab_has(site: &Site, name: &str, bytes: &[u8]) {
+pub fn assert_lab_has(site: &Site, name: &str, bytes: &[u8]) {
     let (sealed, opened) = (format!("{name}.sealed"), format!("{name}.opened.{}", unique()));
     let pulled = site.recipient(LAB).get(&format!("/inbox/{PARTNER}/{sealed}"));
     site.file(&sealed, &pulled);
@@ -45,7 +56,7 @@ fn assert_lab_has(site: &Site, name: &str, bytes: &[u8]) {
 }
 
 #[track_caller]
-fn assert_has_not(site: &Site, user: &'static str, name: &str) {
+pub fn assert_has_not(site: &Site, user: &'static str, name: &str) {
     let no = site.work().join("no");
     for name in [name.to_owned(), format!("{name}.sealed")] {
         site.recipient(user).sftp(format!("get /inbox/{PARTNER}/{name} {}", no.display())).fails();
@@ -140,12 +151,7 @@ fn kill_9_at_each_step_only_delays_it() {
         site.sealdrop(&["rotate", "recipients", PARTNER, "--reason", "test"]).fails();
         site.wait_for_end();
         site.start().unwrap_or_else(|e| panic!("{place}: {e}"));
-        let note = site.place().state().join("readdressing");
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while note.exists() {
-            assert!(std::time::Instant::now() < deadline, "{place}: it does not go on");
-            site.ask(&["rotate", "status"]);
-        }
+        wait_until_readdressed(&site);
         names.push(name);
         // Which of them it was at when it died is not known.
         for name in &names {

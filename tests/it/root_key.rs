@@ -2,14 +2,16 @@
 //! serves; whatever is wrong with it is said, and never answered by new keys. No log, ledger, answer or environment has it.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use sealdrop::cli::demo::place::RADIOLOGY;
 
 use crate::run::{Ran, run};
-use crate::site::{SEALDROP, Site, contains, content, everything_below, have};
+use crate::site::{SEALDROP, Site, contains, content, everything_below, have, is_root};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -108,6 +110,32 @@ fn offline(site: &Site, input: &str) -> Vec<Ran> {
     ran.into()
 }
 
+/// Makes a secret for one-time codes and checks the configuration, with this environment and `input` for a passphrase.
+fn beside_the_daemon(site: &Site, variable: Option<&str>, input: &str) -> [Ran; 2] {
+    [&["totp", "partner"][..], &["check"]].map(|words| {
+        let mut command = Command::new("env");
+        command.args(variable).arg(SEALDROP).args(words);
+        command.args(["--json", "--passphrase-fd", "0", "--config"]).arg(site.place().config());
+        run(command, input.as_bytes())
+    })
+}
+
+/// A secret is made, and nothing is wrong with any recipient's key.
+fn assert_they_open(site: &Site, variable: Option<&str>, input: &str) {
+    let [totp, check] = beside_the_daemon(site, variable, input);
+    let totp: serde_json::Value = serde_json::from_str(&totp.ok()).unwrap();
+    assert!(totp["totp"].as_str().unwrap().starts_with("totp1-"), "{totp}");
+    assert_eq!(warnings(check), [""; 0]);
+}
+
+/// What `check` warns of that has to do with keys.
+fn warnings(check: Ran) -> Vec<String> {
+    let report: serde_json::Value = serde_json::from_str(&check.ok()).unwrap();
+    let problems = report["problems"].as_array().unwrap().iter();
+    let messages = problems.map(|problem| problem["message"].as_str().unwrap().to_owned());
+    messages.filter(|message| message.starts_with("nothing can be sent")).collect()
+}
+
 #[test]
 fn what_works_without_the_daemon_takes_the_passphrase_too_and_a_wrong_one_changes_nothing() {
     let mut site = Site::new();
@@ -128,10 +156,58 @@ fn what_works_without_the_daemon_takes_the_passphrase_too_and_a_wrong_one_change
     assert_eq!(said[0]["open"], 0);
     assert_eq!(said[1]["months"], 0);
 
+    let [totp, check] = beside_the_daemon(&site, None, "incorrect horse battery staple");
+    assert!(totp.fails_with(1).contains("the passphrase does not open"));
+    let warned = warnings(check);
+    assert!(warned.len() == 1 && warned[0].contains("the passphrase does not open"), "{warned:?}");
+    assert_they_open(&site, None, PASSPHRASE);
+    // Nobody is asked for a passphrase by `check`, and what it cannot look at it does not warn of.
+    assert_eq!(warnings(site.sealdrop(&["check", "--json"])), [""; 0]);
+
     let right = private_file(site.work().join("right"), PASSPHRASE);
     site.run_under(&["sh", "-c", &format!("exec 9<{}; exec \"$@\" --passphrase-fd 9", right.display()), "sh"]);
     site.start().unwrap();
     assert_opens(&site, &bytes);
+}
+
+fn has_no_core(pid: u32) -> bool {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    core.is_some_and(|core| core.split_whitespace().take(2).eq(["0", "0"]))
+}
+
+/// It is waiting for the passphrase when it is looked at.
+fn assert_leaves_no_core(mut command: Command) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !has_no_core(child.id()) {
+        let goes_on = Instant::now() < deadline && child.try_wait().unwrap().is_none();
+        assert!(goes_on, "{command:?} may leave a core");
+        std::thread::yield_now();
+    }
+    // A process that is not dumpable belongs to root in /proc, whoever runs it.
+    assert!(is_root() || fs::read(format!("/proc/{}/environ", child.id())).is_err(), "{command:?}");
+    child.stdin.take().unwrap().write_all(PASSPHRASE.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{command:?}");
+}
+
+#[test]
+fn a_command_that_opens_the_root_key_leaves_no_core_and_lets_nobody_look() {
+    let mut site = Site::new();
+    site.set("root_key = \"passphrase\"");
+    move_root(&site, PASSPHRASE);
+    site.signal(nix::sys::signal::Signal::SIGTERM);
+    site.wait_for_end();
+    for words in [&["fsck"][..], &["audit", "prune", "--keep", "6y"], &["totp", "partner"], &["check"]] {
+        let mut command = Command::new(SEALDROP);
+        command.args(words).args(["--passphrase-fd", "0", "--config"]).arg(site.place().config());
+        assert_leaves_no_core(command);
+    }
+    let new = tempfile::tempdir().unwrap();
+    let mut command = Command::new(SEALDROP);
+    command.args(["init", "--root-key", "passphrase", "--passphrase-fd", "0", "--config"]);
+    command.arg(new.path().join("etc/sealdrop.toml")).arg("--state").arg(new.path().join("state"));
+    assert_leaves_no_core(command);
 }
 
 #[test]
@@ -150,6 +226,10 @@ fn a_credential_of_the_service_manager_is_the_root_key() {
     site.restart();
     assert_opens(&site, &bytes);
     assert_secret(&site, secret.as_bytes(), Some(&dir.join("sealdrop-root")));
+    assert_they_open(&site, Some(&variable), "");
+    let [totp, check] = beside_the_daemon(&site, None, "");
+    assert!(totp.fails_with(1).contains("no credential sealdrop-root"));
+    assert_eq!(warnings(check), [""; 0], "what only the service manager hands over is closed to others");
 
     site.signal(nix::sys::signal::Signal::SIGTERM);
     site.wait_for_end();
@@ -196,6 +276,7 @@ fn a_token_unwraps_the_root_key_and_a_wrong_pin_is_said_to_be_one() {
     site.restart();
     assert_opens(&site, &bytes);
     assert_secret(&site, b"24681357", Some(&pin));
+    assert_they_open(&site, Some(&variable), "");
 
     site.signal(nix::sys::signal::Signal::SIGTERM);
     site.wait_for_end();
@@ -234,7 +315,7 @@ fn init_sets_up_a_root_key_under_a_passphrase_and_never_a_second_one() {
 
 #[test]
 fn init_makes_a_credential_that_systemd_decrypts() {
-    if !have("systemd-creds") || !crate::site::is_root() {
+    if !have("systemd-creds") || !is_root() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

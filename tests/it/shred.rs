@@ -64,13 +64,13 @@ fn tails(site: &Site, copy: &Copy) -> Vec<Vec<u8>> {
     tails
 }
 
-fn drop_of(site: &Site, path: &str) -> String {
+pub fn drop_of(site: &Site, path: &str) -> String {
     let drops = site.ask(&["drops"]);
     let row = drops.iter().find(|row| row["path"] == path).unwrap_or_else(|| panic!("no drop at {path}"));
     row["drop"].as_str().unwrap().to_owned()
 }
 
-fn state_of(site: &Site, drop: &str) -> String {
+pub fn state_of(site: &Site, drop: &str) -> String {
     let drops = site.ask(&["drops"]);
     drops.iter().find(|row| row["drop"] == drop).unwrap()["state"].as_str().unwrap().to_owned()
 }

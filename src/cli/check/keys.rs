@@ -6,18 +6,19 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::config::{Loaded, Problem, Severity};
-use crate::keeper::keys::{KeyError, Keys};
+use crate::keeper::keys::{Ask, KeyError, Keys};
 use crate::names::UserName;
 use crate::policy::{Folder, FolderKind, Inbox, User};
 use crate::seal::{HEAD_LEN, Head, Mode};
 
-/// One warning for each folder that nothing can be sent to.
-pub fn missing(loaded: &Loaded) -> Vec<Problem> {
+/// One warning for each folder that nothing can be sent to. Nobody is made to type a passphrase for it: where `ask` has none,
+/// the keys are closed to whoever asks.
+pub fn missing(loaded: &Loaded, ask: Ask<'_>) -> Vec<Problem> {
     let settings = &loaded.settings;
     if !settings.keys.is_dir() {
         return Vec::new();
     }
-    let keys = match Keys::open(&settings.keys) {
+    let keys = match Keys::unlock_for_command(settings, ask) {
         Ok(keys) => keys,
         Err(error) if is_closed(&error) => return Vec::new(),
         Err(error) => {
@@ -71,10 +72,10 @@ fn why(keys: &Keys, loaded: &Loaded, user: &UserName) -> Option<(String, String)
     }
 }
 
-/// Another's, or not to be read by whoever asks: that says nothing about what is in it.
+/// Another's, or not to be read by whoever asks, or under what only the daemon is given: that says nothing about what is in it.
 fn is_closed(error: &KeyError) -> bool {
     match error {
-        KeyError::Owner { .. } => true,
+        KeyError::Owner { .. } | KeyError::NoPassphrase { .. } | KeyError::NoCredentials { .. } => true,
         KeyError::File { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
         _ => false,
     }

@@ -13,7 +13,7 @@ use super::super::say::size;
 use super::{Finding, hook};
 use crate::clock::Time;
 use crate::config::{Loaded, RootKey, Settings};
-use crate::keeper::keys::host_key_file;
+use crate::keeper::keys::{KeyError, host_key_file};
 use crate::ledger::{Ballast, Options};
 use crate::names::escaped;
 use crate::policy::Policy;
@@ -135,7 +135,8 @@ fn accounts(policy: &Policy, now: Time) -> Vec<Finding> {
 /// To whom nothing can be sealed.
 fn recipients(loaded: &Loaded) -> Finding {
     const CHECK: &str = "recipients";
-    match missing(loaded).as_slice() {
+    let mut nobody = || Err(KeyError::NoPassphrase { why: "it is not asked for".to_owned() });
+    match missing(loaded, &mut nobody).as_slice() {
         [] => Finding::ok(CHECK, "each that can be looked at from here has its key"),
         [first, rest @ ..] => {
             let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
