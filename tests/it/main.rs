@@ -36,6 +36,7 @@ mod folders;
 mod guided;
 mod handshake;
 mod history;
+mod inboxes;
 mod interrupts;
 mod jail;
 mod keyless;
