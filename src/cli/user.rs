@@ -92,6 +92,9 @@ pub(super) struct Way {
     /// Make the running daemon read the change at once
     #[arg(long, conflicts_with = "dry_run")]
     reload: bool,
+    /// Why, for the audit log, which has it when the daemon reads the change
+    #[arg(long, alias = "reason", value_name = "WORDS", requires = "reload")]
+    why: Option<String>,
     /// Show the file as it would be, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -227,7 +230,7 @@ pub(super) fn public_key(given: &str) -> Result<String, Failure> {
 impl Way {
     /// A change of the files of a server that is being made.
     fn unborn(config: &Path) -> Self {
-        Self { config: config.to_owned(), reload: false, dry_run: false, unborn: true }
+        Self { config: config.to_owned(), reload: false, why: None, dry_run: false, unborn: true }
     }
 
     /// The user's file with the change made.
@@ -270,7 +273,7 @@ impl Way {
                 .into());
         }
         replace(&path, text).map_err(|e| cannot("write", &path, &e))?;
-        let (reloaded, ended) = match self.reload.then(|| reload(&loaded.settings.admin)) {
+        let (reloaded, ended) = match self.reload.then(|| self.reload(&loaded.settings.admin, user)) {
             None => (None, Ok(())),
             Some(Ok(answer)) => (Some(answer), Ok(())),
             // The file is written, and this command would write it no second time.
@@ -296,14 +299,14 @@ impl Way {
         }
         ended
     }
-}
 
-fn reload(socket: &Path) -> Result<String, Ending> {
-    match admin::connect(socket)?
-        .ask(&ToKeeper::Reload { why: Some("an account was changed by command".to_owned()) })?
-    {
-        ToCommand::Done { say } => Ok(say),
-        answer => Err(unexpected(&answer)),
+    fn reload(&self, socket: &Path, user: &UserName) -> Result<String, Ending> {
+        let changed = format!("the account {user} was changed by command");
+        let why = self.why.as_ref().map_or_else(|| changed.clone(), |why| format!("{changed}: {why}"));
+        match admin::connect(socket)?.ask(&ToKeeper::Reload { why: Some(why) })? {
+            ToCommand::Done { say } => Ok(say),
+            answer => Err(unexpected(&answer)),
+        }
     }
 }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::desk::{Client, Refusal};
 use super::keys::KeyError;
-use super::{Keeper, blocking, pickups};
+use super::{Keeper, blocking, pickups, readdress};
 use crate::clock;
 use crate::ipc::jail::{Answer, Key, Opened, Status};
 use crate::ledger::{Batch, DisclosureFacts, DropKind, DropRecord, DropState, Kind, PaperFacts, Write};
 use crate::names::{DropId, UserName};
 use crate::policy::{Inbox, Operation, Place};
-use crate::seal::{Envelope, HEAD_LEN, HEADER_LEN, Head};
+use crate::seal::{Envelope, FileKey, HEAD_LEN, HEADER_LEN, Head, Mode as SealedMode, Recipient, SealError};
 use crate::shown::Shown;
 use crate::sys::files::{self, Mode, OFlag};
 use crate::vpath::VirtualPath;
@@ -106,17 +106,26 @@ async fn find(
             return damaged("its envelope breaks a rule of the format");
         };
         let (size, sha256, counted) = (record.size, record.sha256, record.pickups.is_some());
-        let opened =
-            match inbox {
-                Some(Inbox::Sealed { .. }) => worker
-                    .keys
-                    .without_shred(&head, &envelope)
-                    .map(|envelope| Opened::Sealed { drop, size, envelope: envelope.to_bytes(), counted }),
-                Some(Inbox::Managed { .. } | Inbox::EndToEnd { .. }) | None => worker
-                    .keys
-                    .open_envelope(user, &head, &envelope)
-                    .map(|key| Opened::Managed { drop, file_key: Key(*key.expose()), size, sha256, counted }),
-            };
+        let own_key = match &inbox {
+            Some(Inbox::Sealed { recipient }) => Some(recipient.as_str()),
+            Some(Inbox::Managed { .. } | Inbox::EndToEnd { .. }) | None => None,
+        };
+        let opened = if own_key.is_some() || head.mode() == SealedMode::Sealed {
+            sealed_envelope(&worker, &record, &head, &envelope, own_key).map(|envelope| Opened::Sealed {
+                drop,
+                size,
+                envelope: envelope.to_bytes(),
+                counted,
+            })
+        } else {
+            file_key(&worker, &record, user, &head, &envelope).map(|key| Opened::Managed {
+                drop,
+                file_key: Key(*key.expose()),
+                size,
+                sha256,
+                counted,
+            })
+        };
         match opened {
             Ok(opened) => Ok(Found::Good(Box::new(opened), drop, size)),
             // The keys are there and the envelope is not what was wrapped for them.
@@ -125,6 +134,45 @@ async fn find(
         }
     })
     .await
+}
+
+/// The envelope that a recipient's own key opens. A drop that came when policy said otherwise, and that the server can open,
+/// gets one that is made for this reading; the file stays as it is.
+fn sealed_envelope(
+    keeper: &Keeper,
+    record: &DropRecord,
+    head: &Head,
+    envelope: &Envelope,
+    own_key: Option<&str>,
+) -> Result<Envelope, KeyError> {
+    let inner = keeper.keys.without_shred(head, envelope)?;
+    let to: Option<Recipient> = own_key.and_then(|key| key.parse().ok());
+    let Some(to) = to.filter(|to| head.mode() != SealedMode::Sealed && !inner.stanza_ids().contains(&to.stanza_id()))
+    else {
+        return Ok(inner);
+    };
+    match readdress::open(keeper, record, head, envelope)? {
+        Some(key) => Ok(inner.rewrap(head, &key, &inner.stanza_ids(), &[to])?),
+        // To a key that it had before: who has that can open it.
+        None => Ok(inner),
+    }
+}
+
+/// The file key of a drop that the server opens: by the identity that it keeps of `user` or, if the drop came when `user` had
+/// a key of its own, by that of another whom it was delivered to.
+fn file_key(
+    keeper: &Keeper,
+    record: &DropRecord,
+    user: &UserName,
+    head: &Head,
+    envelope: &Envelope,
+) -> Result<FileKey, KeyError> {
+    match keeper.keys.open_envelope(user, head, envelope) {
+        Err(error @ (KeyError::Missing { .. } | KeyError::Seal(SealError::NotForThisIdentity))) => {
+            readdress::open(keeper, record, head, envelope)?.ok_or(error)
+        }
+        opened => opened,
+    }
 }
 
 /// The first bytes of what is at `path` on disk: of a file that was cut, what there is.

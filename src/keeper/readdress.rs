@@ -303,12 +303,17 @@ fn keys(keeper: &Keeper, wanted: &[Addressee], folder: &Folder) -> Result<Vec<Re
 }
 
 /// The file key, by the identity of one that it is delivered to and whose identity the server keeps.
-fn open(keeper: &Keeper, record: &DropRecord, head: &Head, envelope: &Envelope) -> Result<Option<FileKey>, Refusal> {
+pub(super) fn open(
+    keeper: &Keeper,
+    record: &DropRecord,
+    head: &Head,
+    envelope: &Envelope,
+) -> Result<Option<FileKey>, KeyError> {
     for delivery in &record.deliveries {
         match keeper.keys.open_envelope(&delivery.user, head, envelope) {
             Ok(key) => return Ok(Some(key)),
             Err(KeyError::Missing { .. } | KeyError::Seal(SealError::NotForThisIdentity)) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(None)

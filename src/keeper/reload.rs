@@ -15,6 +15,10 @@ use crate::ledger::{Batch, Event, Kind};
 use crate::names::Digest;
 use crate::policy::Policy;
 
+/// Who decides on passwords is a security setting that an admin may think changed.
+const EXTERNAL_WAITS: &str =
+    "`[external]` has changed and is not in force: passwords are decided on as before until a restart";
+
 /// SIGHUP, which nobody can be asked about: it loads nothing where a reload needs a second person.
 pub async fn by_signal(keeper: &Arc<Keeper>) {
     const BY: &str = "reload, by SIGHUP";
@@ -78,16 +82,22 @@ pub async fn reload(keeper: &Arc<Keeper>, by: &str, only: Option<Digest>) -> Res
     // Before anything is decided by it: what a receipt names is in the ledger.
     let batch = Batch { events: vec![event], writes, ..Batch::default() };
     keeper.record(batch).await.map_err(|refusal| refusal.why)?;
+    let waits = loaded.settings.external != keeper.settings.external;
     let same = loaded.policy.digest == before && loaded.policy.trust() == keeper.policy().trust();
     keeper.set_policy(loaded.policy);
     keeper.waiting.look_again();
     let ended = end_the_barred(keeper).await;
     tracing::info!(policy = %keeper.policy().digest, by, ended, "policy loaded");
-    Ok(if same {
+    let mut say = if same {
         "the policy is as it was".to_owned()
     } else {
         format!("the new policy is in force ({ended} sessions ended); server settings change at the next start")
-    })
+    };
+    if waits {
+        tracing::warn!(by, "{EXTERNAL_WAITS}");
+        say = format!("{say}; {EXTERNAL_WAITS}");
+    }
+    Ok(say)
 }
 
 /// Records that nothing was loaded; answers why.

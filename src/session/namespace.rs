@@ -1,6 +1,7 @@
 //! Names and attributes, as a client sees them. Everything is looked up by descriptor beneath the root of the jail,
 //! and nothing in it follows a link. Sizes are those of the plaintext, from the footer of each sealed file; in the inbox
-//! of a user who holds the identity, files show as `<name>.sealed` with the size they have on disk.
+//! of a user who holds the identity, files show as `<name>.sealed` with the size they have on disk, and so does in any
+//! inbox what only its recipients' own identities open.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
@@ -13,13 +14,16 @@ use super::staging::{STAGING, Staging};
 use crate::clock;
 use crate::ipc::jail::{Admission, FolderKind, FolderView};
 use crate::names::{FileName, SEALED};
-use crate::seal::{FOOTER_LEN, Footer};
+use crate::seal::{FOOTER_LEN, Footer, HEAD_LEN, Head, Mode};
 use crate::sftp::attrs::{Attrs, S_IFDIR, S_IFREG};
 use crate::sys::files::{self, Facts, Kind, Listing, OFlag};
 use crate::vpath::VirtualPath;
 
 /// The virtual folder of receipts.
 const RECEIPTS: &[u8] = b"/receipts";
+
+/// Of what others delivered: it is read, and not written.
+const INBOX_PERMISSIONS: u32 = 0o440;
 
 /// One user's tree, and the shape of the view.
 pub struct Tree {
@@ -49,6 +53,20 @@ pub enum View {
     },
     /// As sealed files, with [`SEALED`] after their names.
     Sealed,
+}
+
+impl View {
+    /// How `file` shows where files show so: one that came to an inbox when that was sealed opens for its recipient's
+    /// own identity alone, whatever policy says since. Of all others the keeper makes what policy says.
+    fn of(self, file: &File) -> Self {
+        if self != (Self::Plain { permissions: INBOX_PERMISSIONS }) {
+            return self;
+        }
+        let mut head = [0; HEAD_LEN];
+        let read = file.read_exact_at(&mut head, 0).is_ok();
+        let sealed = read && Head::parse(&head).is_ok_and(|head| head.mode() == Mode::Sealed);
+        if sealed { Self::Sealed } else { self }
+    }
 }
 
 /// An open folder of the view.
@@ -90,10 +108,11 @@ impl Tree {
         inside.max_by_key(|folder| folder.path.as_bytes().len())
     }
 
+    /// How files at and below `path` show, as policy has it.
     fn view(&self, path: &VirtualPath) -> View {
         match self.folder(path) {
             Some(FolderView { kind: FolderKind::Inbox, sealed: true, .. }) => View::Sealed,
-            Some(FolderView { kind: FolderKind::Inbox, .. }) => View::Plain { permissions: 0o440 },
+            Some(FolderView { kind: FolderKind::Inbox, .. }) => View::Plain { permissions: INBOX_PERMISSIONS },
             _ => View::Plain { permissions: 0o640 },
         }
     }
@@ -114,12 +133,12 @@ impl Tree {
     /// The path on disk, which is also what the keeper knows, of a path as the client sees it: without the `.sealed`
     /// that an inbox adds.
     pub fn resolve(&self, path: VirtualPath) -> VirtualPath {
-        if self.view(&path) != View::Sealed {
+        if !matches!(self.place(&path), Place::In(FolderKind::Inbox)) {
             return path;
         }
         let Some(bytes) = path.as_bytes().strip_suffix(SEALED) else { return path };
         match VirtualPath::parse(bytes) {
-            Ok(plain) if self.open(&plain).is_ok() => plain,
+            Ok(plain) if self.open(&plain).is_ok_and(|file| self.view(&plain).of(&file) == View::Sealed) => plain,
             _ => path,
         }
     }
@@ -134,9 +153,10 @@ impl Tree {
         }
     }
 
-    /// Whether a client gets `path` as a sealed file.
-    pub fn shows_sealed(&self, path: &VirtualPath) -> bool {
-        self.view(path) == View::Sealed
+    /// Whether a client gets what is at `disk` as a sealed file.
+    pub fn shows_sealed(&self, disk: &VirtualPath) -> bool {
+        let view = self.view(disk);
+        view == View::Sealed || self.open(disk).is_ok_and(|file| view.of(&file) == View::Sealed)
     }
 
     /// Where a file at `disk` shows that its client gets as a sealed file.
@@ -165,11 +185,12 @@ impl Tree {
         match files::facts_beneath(self.root.as_fd(), disk.relative()) {
             Ok(facts) if facts.kind == Kind::Folder => Ok(self.folder_attrs(Some(&facts))),
             Ok(facts) if facts.kind == Kind::File => {
+                let file = open_beneath(self.root.as_fd(), disk.relative())?;
+                let view = view.of(&file);
                 // A sealed file is there under its `.sealed` name alone.
                 if view == View::Sealed && disk == *path {
                     return Err(NO_SUCH_FILE);
                 }
-                let file = open_beneath(self.root.as_fd(), disk.relative())?;
                 Ok(self.file_attrs(&file, &facts, view))
             }
             Ok(_) => Err(NO_SUCH_FILE),
@@ -283,9 +304,10 @@ impl Tree {
                         Kind::Folder => return Ok(Some((entry.name, self.folder_attrs(Some(&facts))))),
                         Kind::Other => {}
                         Kind::File => {
-                            let attrs = self.file_attrs(&file, &facts, *view);
+                            let view = view.of(&file);
+                            let attrs = self.file_attrs(&file, &facts, view);
                             let mut name = entry.name;
-                            if *view == View::Sealed {
+                            if view == View::Sealed {
                                 name.extend_from_slice(SEALED);
                             }
                             return Ok(Some((name, attrs)));

@@ -210,7 +210,11 @@ fn an_account_is_changed_and_every_other_line_of_its_file_stays() {
     let before = format!("# the night job\n{}# the end\n", fs::read_to_string(&file).unwrap());
     fs::write(&file, &before).unwrap();
 
-    site.sealdrop(&["user", "disable", "partner", "--reload"]).ok();
+    site.sealdrop(&["user", "disable", "partner", "--reload", "--reason", "their machine was stolen"]).ok();
+    let loaded = site.events_of("policy-loaded", "").pop().unwrap()["detail"].to_string();
+    let why = "the account partner was changed by command: their machine was stolen";
+    assert!(loaded.contains("by uid ") && loaded.contains(why), "{loaded}");
+    site.sealdrop(&["user", "enable", "partner", "--reason", "nobody would record it"]).fails_with(2);
     site.partner().sftp("ls /\n").fails();
     let disabled = fs::read_to_string(&file).unwrap();
     let added: Vec<_> = disabled.lines().filter(|line| !before.lines().any(|old| old == *line)).collect();

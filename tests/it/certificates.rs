@@ -217,3 +217,51 @@ fn what_is_taken_back_ends_who_is_in() {
     at.site.sealdrop(&["reload"]).fails();
     at.log_in("nightly").ok();
 }
+
+/// docs/logins.md, line by line: what is between the fences after this heading.
+fn commands_of_the_page(heading: &str) -> Vec<String> {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logins.md")).unwrap();
+    let (_, section) = page.split_once(heading).unwrap();
+    let (_, block) = section.split_once("```sh\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    block.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_on_logins_works_as_it_is_written() {
+    if !have("ssh-keygen") {
+        return;
+    }
+    let mut at = Certified { site: Site::prepared() };
+    let commands = commands_of_the_page("### With stock tools");
+    let shell = |line: &str| {
+        let mut command = Command::new("bash");
+        // Who is asked for a passphrase gives none.
+        command.args(["-c", line]).env("SSH_ASKPASS", "true").env("SSH_ASKPASS_REQUIRE", "force");
+        command.current_dir(at.site.work());
+        run(command, b"").ok();
+    };
+    let [authority, person, machine, taken_back] = commands.as_slice() else { panic!("{commands:#?}") };
+    for key in ["id_ed25519", "nightly"] {
+        at.keygen(&["-t", "ed25519", "-N", "", "-f", key]);
+    }
+    [authority, person, machine].into_iter().for_each(|line| shell(line));
+    at.policy("principals = [\"sealdrop-acme\"]");
+    let config = at.site.place().config();
+    let revoked = at.site.file("revoked", b"");
+    let server = format!("\n[certificates]\nauthorities = [CA]\nrevoked = {revoked:?}\n");
+    fs::write(&config, fs::read_to_string(&config).unwrap() + &at.with_ca(&server)).unwrap();
+    at.site.start().unwrap();
+
+    at.log_in("id_ed25519").ok();
+    let detail = at.last("logged-in")["detail"].to_string();
+    assert!(detail.contains("j.doe, ticket 4711") && detail.contains("serial 42"), "{detail}");
+    at.log_in("nightly").fails();
+    assert!(at.refusals().iter().any(|event| event.to_string().contains("nightly of acme")), "{:?}", at.refusals());
+    let mut command = Command::new("bash");
+    command.args(["-c", taken_back]).current_dir(at.site.work());
+    run(command, b"").ok();
+    at.site.sealdrop(&["reload"]).ok();
+    at.log_in("id_ed25519").fails();
+    assert!(at.refusals().iter().any(|event| event.to_string().contains("revoked")), "{:?}", at.refusals());
+}

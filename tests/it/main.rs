@@ -37,6 +37,7 @@ mod folders;
 mod guided;
 mod handshake;
 mod history;
+mod inboxes;
 mod interrupts;
 mod jail;
 mod keyless;

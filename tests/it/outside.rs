@@ -138,6 +138,21 @@ fn a_policy_that_asks_outside_needs_somebody_to_ask() {
     assert!(said.contains("nobody to ask") && said.contains("[external]"), "{said}");
 }
 
+#[test]
+fn a_reload_says_that_another_authenticator_waits_for_a_restart() {
+    let at = Outside::new("[\"external\"]", by_password);
+    let config = at.site.place().config();
+    let text = fs::read_to_string(&config).unwrap();
+    let said = at.site.sealdrop(&["reload"]).ok();
+    assert!(!said.contains("[external]"), "{said}");
+    fs::write(&config, text.replace("timeout = \"1s\"", "timeout = \"2s\"")).unwrap();
+    let said = at.site.sealdrop(&["reload"]).ok();
+    assert!(said.contains("`[external]` has changed and is not in force"), "{said}");
+    fs::write(&config, text).unwrap();
+    let said = at.site.sealdrop(&["reload"]).ok();
+    assert!(!said.contains("[external]"), "{said}");
+}
+
 /// The example as systemd runs it, with a directory that is a script.
 #[test]
 fn the_example_for_ldap_answers_as_the_contract_says() {

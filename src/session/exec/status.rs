@@ -9,7 +9,7 @@ use crate::vpath::VirtualPath;
 pub(super) async fn status_text(shared: &Shared, path: VirtualPath) -> Outcome<Vec<u8>> {
     let tree = &shared.tree;
     let disk = tree.resolve(path.clone());
-    if tree.shows_sealed(&path) && disk == path {
+    if disk == path && tree.shows_sealed(&disk) {
         return Err(NO_SUCH_FILE);
     }
     let staged = if tree.exists(&disk) { None } else { tree.staging.size(&disk).filter(|_| tree.stat(&disk).is_ok()) };

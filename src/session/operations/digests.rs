@@ -115,7 +115,7 @@ pub async fn digest(shared: &Shared, path: &VirtualPath) -> Outcome<Whole> {
     if tree.stat(path)?.permissions.is_some_and(|mode| mode & S_IFDIR == S_IFDIR) {
         return Err(IS_FOLDER);
     }
-    if tree.shows_sealed(path) {
+    if tree.shows_sealed(&tree.resolve(path.clone())) {
         return Err(SEALED_DIGEST);
     }
     if !tree.exists(path) && !tree.staging.is_waiting(path) {
