@@ -357,10 +357,13 @@ impl Open {
             Some(Bucket::Uploads { .. }) => return Err("it is under the key of an upload in progress".to_owned()),
         };
         // How many pickups each recipient has is not in the file. The policy says how many its folder gives now; where that
-        // is not known any more, one is the least there can have been.
-        let by_pickups = bucket.is_some_and(|bucket| matches!(Bucket::of(bucket), Bucket::Pickups { .. }));
-        let policy = own.and_then(|(_, place)| self.pickups_at(&sender, place));
-        let pickups = by_pickups.then(|| policy.unwrap_or(1));
+        // is not known any more, one is the least there can have been, of a drop that ends by them alone.
+        let folder = own.and_then(|(_, place)| Some(self.policy.user(&sender)?.folder_at(place)?.0));
+        let pickups = match bucket.map(Bucket::of) {
+            Some(Bucket::Pickups { .. }) => Some(folder.and_then(|folder| folder.pickups).unwrap_or(1)),
+            Some(Bucket::Expiry { .. }) => folder.filter(|folder| folder.expire.is_some()).and_then(|f| f.pickups),
+            _ => None,
+        };
         let record = DropRecord {
             drop,
             receipt: ReceiptId(drop.0),
@@ -397,11 +400,6 @@ impl Open {
         event.policy = Some(self.policy.digest);
         event.detail = Some("from its sealed file; its receipt is with its sender".to_owned());
         Ok((record, event))
-    }
-
-    /// How often each recipient may pick up what `sender` has at `place`, as the policy says now.
-    fn pickups_at(&self, sender: &UserName, place: &VirtualPath) -> Option<u32> {
-        self.policy.user(sender)?.folder_at(place)?.0.pickups
     }
 }
 
