@@ -261,7 +261,16 @@ fn a_lost_key_of_hidden_names_is_never_made_anew() {
     let fsck = site.sealdrop(&["fsck"]).fails_with(1);
     assert!(fsck.contains("names is missing, and names were hidden with it"), "{fsck}");
     assert!(site.snapshot("keys") == before, "no key was made");
+    // Where names need not be hidden any more, the drops are served without it.
+    let config = fs::read_to_string(site.place().config()).unwrap();
+    fs::write(site.place().config(), config.replace("phi_names = true", "phi_names = false")).unwrap();
+    site.start().unwrap();
+    assert_eq!(site.recipient("radiology").get("/inbox/partner/doe-jane.dcm"), b"a study");
+    site.signal(Signal::SIGTERM);
+    site.wait_for_end();
+    assert!(!key.exists(), "no key was made");
     fs::rename(&aside, &key).unwrap();
+    fs::write(site.place().config(), config).unwrap();
     site.start().unwrap();
     site.partner().verified_receipt("/radiology/doe-jane.dcm");
 }
