@@ -48,6 +48,7 @@ pub use settings::{
     Alarms, Anomalies, Audit, BreakGlass, BucketSpan, Hook, HostKey, Log, LogFormat, LogLevel, NoticeKind, RoleGroups,
     ServerLimits, Settings,
 };
+pub use template::DIRECTORY as TEMPLATES;
 
 use crate::clock::{self, Time};
 use crate::names::Digest;
