@@ -80,4 +80,5 @@ mod units;
 mod upkeep;
 mod vectors;
 mod versions;
+mod walkthrough;
 mod witness;
