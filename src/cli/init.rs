@@ -64,6 +64,14 @@ const SAMPLE_POLICIES: [(&str, &str); 4] = [
     ("ward-seven", include_str!("../../config/policies/ward-seven.toml")),
 ];
 
+/// What several users' files may have in common, to begin with.
+const SAMPLE_TEMPLATES: [(&str, &str); 4] = [
+    ("auditor", include_str!("../../config/policies/templates/auditor.toml")),
+    ("hospital-batch", include_str!("../../config/policies/templates/hospital-batch.toml")),
+    ("partner-push", include_str!("../../config/policies/templates/partner-push.toml")),
+    ("recipient-pull", include_str!("../../config/policies/templates/recipient-pull.toml")),
+];
+
 impl Init {
     pub fn run(mut self, say: &Say) -> Result<(), Ending> {
         // Before anything is made: whoever stops in the middle of the questions has made nothing.
@@ -178,6 +186,11 @@ impl Init {
         }
         for (name, text) in SAMPLE_POLICIES {
             write_new(&policies.join(format!("{name}.toml.sample")), text, &mut made)?;
+        }
+        let templates = policies.join(config::TEMPLATES);
+        make_dirs(&templates, &mut made)?;
+        for (name, text) in SAMPLE_TEMPLATES {
+            write_new(&templates.join(format!("{name}.toml.sample")), text, &mut made)?;
         }
         Ok(made)
     }

@@ -49,6 +49,7 @@ pub use settings::{
     Alarms, Anomalies, Approval, Audit, BreakGlass, BucketSpan, Dangerous, Hook, HostKey, Log, LogFormat, LogLevel,
     NoticeKind, RoleGroups, ServerLimits, Settings,
 };
+pub use template::DIRECTORY as TEMPLATES;
 
 use crate::clock::{self, Time};
 use crate::names::Digest;

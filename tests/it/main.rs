@@ -81,4 +81,5 @@ mod units;
 mod upkeep;
 mod vectors;
 mod versions;
+mod walkthrough;
 mod witness;

@@ -63,6 +63,59 @@ fn the_terminal_is_given_back_however_it_ends() {
     }
 }
 
+/// Starts a program in the foreground of a terminal, as a shell does; stops it with Ctrl-Z, looks at the terminal, has it go on and ends it.
+const STOPPED: &str = r#"
+import os, pty, signal, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    job = os.fork()
+    if job == 0:
+        os.setpgid(0, 0)
+        os.tcsetpgrp(0, os.getpid())
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        os.execv(sys.argv[1], sys.argv[1:])
+    stopped = os.WIFSTOPPED(os.waitpid(job, os.WUNTRACED)[1])
+    os.tcsetpgrp(0, os.getpgrp())
+    print("has stopped" if stopped else "has ended", flush=True)
+    sys.stdin.readline()
+    os.tcsetpgrp(0, job)
+    os.kill(job, signal.SIGCONT)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))
+before = termios.tcgetattr(fd)
+shown = b""
+def until(words):
+    global shown
+    while words not in shown:
+        shown += os.read(fd, 65536)
+    shown = shown.split(words, 1)[1]
+until(b"\x1b[?1049h")
+until(b"sorted by rate")
+os.write(fd, b"\x1a")
+until(b"\x1b[?1049l")
+until(b"has stopped")
+stopped = termios.tcgetattr(fd) == before
+os.write(fd, b"fg\n")
+until(b"\x1b[?1049h")
+until(b"sorted by rate")
+raw = not termios.tcgetattr(fd)[3] & (termios.ECHO | termios.ICANON)
+os.write(fd, b"q")
+until(b"\x1b[?1049l")
+ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(ended, "raw" if raw else "cooked", "restored" if stopped and termios.tcgetattr(fd) == before else "changed")
+"#;
+
+#[test]
+fn the_terminal_is_given_back_while_it_is_stopped_and_taken_again() {
+    if !have_python("pty") {
+        return;
+    }
+    let site = Site::new();
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", STOPPED, SEALDROP, "top", "--config"]).arg(site.place().config());
+    assert_eq!(run(command, b"").ok().trim(), "0 raw restored");
+}
+
 #[test]
 fn where_nobody_watches_it_tells_once() {
     let site = Site::new();
