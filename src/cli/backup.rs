@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::ipc::admin::{ToCommand, ToKeeper};
+use crate::keeper::who::Who;
+use crate::keeper::{audit, names, started};
+use crate::sys::durable;
 
 use super::Ending;
 use super::admin::{DEFAULT_CONFIG, Daemon, unexpected};
@@ -50,6 +53,9 @@ pub struct Restore {
     /// The backup
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Why, for the audit log
+    #[arg(long, alias = "reason", value_name = "WORDS")]
+    why: Option<String>,
 }
 
 impl Backup {
@@ -95,6 +101,7 @@ impl Backup {
         let (from, to) = (state.join("ledger"), self.dir.join("ledger"));
         make(&to.join("journal"))?;
         fs::copy(from.join("layout"), to.join("layout"))?;
+        copy_if_there(&state.join(names::MARK), &self.dir.join(names::MARK))?;
         let mut segments: Vec<_> = fs::read_dir(from.join("journal"))?.collect::<Result<_, _>>()?;
         segments.sort_by_key(fs::DirEntry::file_name);
         for entry in segments {
@@ -143,7 +150,9 @@ impl Restore {
                 .hint("stop the daemon and move `ledger` and `jails` aside: nothing is overwritten")
                 .into());
         }
-        let copied = self.copy(state, &ledger).map_err(|e| failed(state, &e))?;
+        let command = format!("restore of a backup of {} events", manifest["events"]);
+        let told = audit::told(&command, self.why.as_deref(), &Who::own());
+        let copied = self.copy(state, &ledger, &told).map_err(|e| failed(state, &e))?;
         if say.is_json() {
             say.json(&json!({ "state": state, "events": manifest.get("events"), "files": copied.files }));
         } else {
@@ -154,8 +163,11 @@ impl Restore {
     }
 
     /// The journal comes last, under another name first: before it, there is no ledger, and this can be begun again.
-    fn copy(&self, state: &Path, ledger: &Path) -> io::Result<Copied> {
+    fn copy(&self, state: &Path, ledger: &Path, told: &str) -> io::Result<Copied> {
         let mut copied = Copied::default();
+        // The daemon records it at its start.
+        durable::replace(&state.join(started::RESTORED), told.as_bytes())?;
+        copy_if_there(&self.dir.join(names::MARK), &state.join(names::MARK))?;
         let jails = self.dir.join("jails");
         if jails.exists() {
             copied.tree(&jails, &state.join("jails"))?;
@@ -276,6 +288,13 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Everything that was written to the file system of `dir`.
 fn sync(dir: &Path) -> io::Result<()> {
     Ok(nix::unistd::syncfs(File::open(dir)?)?)
+}
+
+fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::read(from) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        read => durable::replace(to, &read?),
+    }
 }
 
 fn failed(dir: &Path, e: &io::Error) -> Failure {

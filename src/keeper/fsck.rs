@@ -14,7 +14,8 @@ use super::expiry::drop_of;
 use super::keys::{Bucket, Keys};
 use super::state::{STAGING, State};
 use super::takeover::Sealed;
-use super::{KeeperError, delivery::COMMIT};
+use super::who::Who;
+use super::{KeeperError, audit, delivery::COMMIT};
 use crate::clock::{self, Time};
 use crate::config::Settings;
 use crate::ledger::signers::AllowedSigners;
@@ -126,7 +127,12 @@ impl std::fmt::Display for Finding {
 }
 
 /// Removes months whose retention is over, and says so in what is left.
-pub fn prune(settings: &Settings, keep: Month, passphrase: Option<OwnedFd>) -> Result<Option<Pruned>, KeeperError> {
+pub fn prune(
+    settings: &Settings,
+    keep: Month,
+    why: Option<&str>,
+    passphrase: Option<OwnedFd>,
+) -> Result<Option<Pruned>, KeeperError> {
     let state = State::open(&settings.state)?;
     let keys = unlocked(settings, passphrase)?;
     let signer = || -> Result<Signer, KeeperError> {
@@ -139,8 +145,8 @@ pub fn prune(settings: &Settings, keep: Month, passphrase: Option<OwnedFd>) -> R
     if let Some(pruned) = &pruned {
         let (ledger, _) = Ledger::open(&state.ledger_dir(), signer()?, options()?)?;
         let mut event = Event::new(clock::now(), Kind::AdminCommand);
-        let uid = nix::unistd::geteuid();
-        event.detail = Some(format!("audit prune: the log begins with event {}, by uid {uid}", pruned.event));
+        let command = format!("audit prune: the log begins with event {}", pruned.event);
+        event.detail = Some(audit::told(&command, why, &Who::own()));
         let recorded = ledger.commit(Batch { events: vec![event], ..Batch::default() });
         ledger.close();
         recorded.map_err(|e| KeeperError::Mend(e.to_string()))?;

@@ -61,7 +61,7 @@ pub mod reload;
 pub mod rewrap;
 pub mod rotation;
 pub mod sessions;
-mod started;
+pub mod started;
 pub mod state;
 pub mod takeover;
 #[cfg(test)]
@@ -70,7 +70,7 @@ pub mod turns;
 pub mod uploads;
 pub mod versions;
 pub mod waiting;
-mod who;
+pub mod who;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -332,6 +332,7 @@ fn start(keeper: &Arc<Keeper>, recoveries: &[Recovery]) -> Result<(), Refusal> {
     }
     let writes = policies::keep(keeper, &keeper.policy(), keeper.since)?;
     keeper.record_here(Batch { events, writes, urgent: true, ..Batch::default() })?;
+    started::forget_restored(&keeper.state)?;
     keeper.keys.remove_leftovers()?;
     let rewritten = rewrap::mend(keeper)?;
     if rewritten > 0 {

@@ -18,7 +18,7 @@ use crate::seal::{Envelope, FileKey, Head, Mode, Recipient};
 use crate::sys::durable;
 
 /// In the state directory, from before the first name is sealed in the journal: what that was done with is never made anew.
-const MARK: &str = "names-hidden";
+pub const MARK: &str = "names-hidden";
 
 /// Records of hidden names in one answer: each is some hundred bytes.
 const PAGE: usize = 96;

@@ -1,12 +1,15 @@
 //! What a run says of itself first: version, settings, policy and keys, whether they are others than the last run's, and
 //! whether the clock is behind the log.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::desk::Refusal;
+use super::state::State;
 use super::{Keeper, clockwatch};
 use crate::clock::{self, Time};
 use crate::ledger::{Event, Kind};
@@ -20,7 +23,7 @@ const SETTINGS: &str = "settings ";
 
 /// The digest of the settings file, as the log has it.
 pub fn settings_digest(config: &Path) -> String {
-    std::fs::read(config).map_or_else(|_| "-".to_owned(), |text| hex(&Sha256::digest(text)))
+    fs::read(config).map_or_else(|_| "-".to_owned(), |text| hex(&Sha256::digest(text)))
 }
 
 /// The last event of a run. It says again what the settings were: the first may be far behind when the next run looks.
@@ -28,6 +31,25 @@ pub fn stopped(keeper: &Keeper) -> Event {
     let mut event = Event::new(clock::now(), Kind::DaemonStopped);
     event.detail = Some(format!("{SETTINGS}{}", keeper.settings_digest));
     event
+}
+
+/// In the state directory between a `restore` and the start after it: who restored what, and why, for a log that was not
+/// there to be told.
+pub const RESTORED: &str = "restored";
+
+/// Durably recorded by now. A crash before this is durable: it is recorded once more.
+pub fn forget_restored(state: &State) -> io::Result<()> {
+    match fs::remove_file(state.dir().join(RESTORED)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn restored(state: &State) -> io::Result<Option<String>> {
+    match fs::read_to_string(state.dir().join(RESTORED)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// The first events of a run.
@@ -44,6 +66,11 @@ pub fn events(keeper: &Keeper) -> Result<Vec<Event>, Refusal> {
     let mut keys = Event::new(keeper.since, Kind::KeysLoaded);
     keys.detail = Some(keeper.keys.fingerprints().join(", "));
     let mut events = vec![started, keys];
+    events.extend(restored(&keeper.state)?.map(|told| {
+        let mut event = Event::new(keeper.since, Kind::AdminCommand);
+        event.detail = Some(told);
+        event
+    }));
     if let Some(before) = last.policy.filter(|before| *before != digest) {
         let mut loaded = Event::new(keeper.since, Kind::PolicyLoaded);
         loaded.policy = Some(digest);

@@ -81,6 +81,19 @@ impl Who {
         })
     }
 
+    /// Who runs this program, for a command that does without the daemon.
+    pub fn own() -> Self {
+        let uid = process::uid();
+        let login = i32::try_from(std::process::id()).ok().and_then(process::login_uid).filter(|login| *login != uid);
+        Self {
+            uid,
+            roles: Vec::new(),
+            name: process::user_name(uid),
+            login: login.map(|login| (login, process::user_name(login))),
+            certain: None,
+        }
+    }
+
     /// Whom it can be held against that they asked, or approved; `None` where nobody knows who logged in.
     pub fn person(&self) -> Option<Person> {
         Some(Person { uid: self.uid, login: self.certain?, told: self.to_string() })

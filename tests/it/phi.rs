@@ -211,6 +211,31 @@ fn the_live_database_comes_back_from_the_journal_with_the_servers_keys_and_not_w
 }
 
 #[test]
+fn a_backup_says_that_names_are_hidden_and_is_not_opened_with_a_new_key() {
+    let (mut site, _) = hiding("30 days");
+    site.partner().put(&site.file("doe-jane.dcm", b"a study"), "/radiology/doe-jane.dcm");
+    let dir = site.work().join("backup");
+    site.sealdrop(&["backup", &text(&dir)]).ok();
+    site.signal(Signal::SIGTERM);
+    site.wait_for_end();
+    let state = site.place().state();
+    for gone in ["ledger", "jails"] {
+        fs::remove_dir_all(state.join(gone)).unwrap();
+        fs::create_dir(state.join(gone)).unwrap();
+    }
+    fs::remove_file(state.join("names-hidden")).unwrap();
+    let (key, aside) = (state.join("keys/names"), site.work().join("aside"));
+    fs::rename(&key, &aside).unwrap();
+    site.sealdrop(&["restore", &text(&dir)]).ok();
+    let said = site.start().unwrap_err().to_string();
+    assert!(said.contains("names is missing, and names were hidden with it"), "{said}");
+    assert!(!key.exists());
+    fs::rename(&aside, &key).unwrap();
+    site.start().unwrap();
+    assert_eq!(site.recipient("radiology").get("/inbox/partner/doe-jane.dcm"), b"a study");
+}
+
+#[test]
 fn what_is_rebuilt_from_the_sealed_files_keeps_its_names_hidden_and_the_auditor_reads_them() {
     let (mut site, identity) = hiding("30 days");
     for name in ["doe-jane.dcm", "doe-jane-2.dcm"] {

@@ -155,13 +155,22 @@ fn a_backup_of_a_running_server_is_restored_whole() {
     stop(&mut site);
     remove_all(&site.place().state().join("ledger"));
     remove_all(&site.place().state().join("jails"));
-    site.sealdrop(&["restore", dir.to_str().unwrap()]).ok();
+    site.sealdrop(&["restore", dir.to_str().unwrap(), "--why", "the disk failed"]).ok();
     let checked = site.sealdrop(&["fsck", "--json"]);
     assert!(checked.status.success(), "{checked:?}");
     assert!(findings(&checked).iter().all(|(word, _)| word == "ledger-recovered"));
     site.start().unwrap();
     assert_eq!((site.ask(&["drops"]), site.ask(&["receipts"])), (drops, receipts));
     assert_eq!(site.recipient("radiology").get("/inbox/partner/b.dcm"), b"content of b");
+    for _ in 0..2 {
+        let told = site.events().into_iter().filter_map(|event| event["detail"].as_str().map(str::to_owned));
+        let told: Vec<_> = told.filter(|told| told.starts_with("restore of a backup of ")).collect();
+        assert!(
+            matches!(&told[..], [one] if one.contains(", by uid ") && one.ends_with(": the disk failed")),
+            "{told:?}"
+        );
+        site.restart();
+    }
     let kept = dir.join("checkpoint");
     let said = site.ask(&["audit", "verify", "--checkpoint", kept.to_str().unwrap()]);
     assert_eq!(said[0]["verified"], true, "the backup's own checkpoint is the one of its copy");

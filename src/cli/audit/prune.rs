@@ -31,6 +31,9 @@ pub struct Prune {
     /// Keep so much, counted back from now, such as 6y
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     keep: Option<Duration>,
+    /// Why, for the audit log
+    #[arg(long, alias = "reason", value_name = "WORDS")]
+    why: Option<String>,
 }
 
 impl Prune {
@@ -42,7 +45,7 @@ impl Prune {
             Month::of(clock::Time(clock::now().0.saturating_sub(ms)))
         };
         let Some(keep) = self.before.or_else(|| self.keep.map(back)) else { return Ok(()) };
-        let pruned = fsck::prune(&settings, keep, self.passphrase.descriptor()?);
+        let pruned = fsck::prune(&settings, keep, self.why.as_deref(), self.passphrase.descriptor()?);
         let pruned = pruned.map_err(|e| Failure::new(&e).hint(e.hint()))?;
         if say.is_json() {
             say.json(&json!({
