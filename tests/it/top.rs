@@ -116,6 +116,44 @@ fn the_terminal_is_given_back_while_it_is_stopped_and_taken_again() {
     assert_eq!(run(command, b"").ok().trim(), "0 raw restored");
 }
 
+/// Runs a program on a terminal of its own until it has ended; prints whether the terminal is as it was, and whether the words after
+/// the first were said where they stay.
+const PANICKED: &str = r#"
+import os, pty, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+before = termios.tcgetattr(fd)
+shown = b""
+try:
+    while piece := os.read(fd, 65536):
+        shown += piece
+except OSError:
+    pass
+ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+drawn = shown.split(b"\x1b[?1049h", 1)[1]
+said = sys.argv[1].encode() in drawn.split(b"\x1b[?1049l", 1)[1]
+print(ended, "said" if said else "lost", "restored" if termios.tcgetattr(fd) == before else "changed")
+"#;
+
+/// This test's other half is itself, on that terminal.
+#[test]
+fn a_panic_gives_the_terminal_back_and_is_read() {
+    const WORDS: &str = "a panic with the terminal taken";
+    const TAKES: &str = "SEALDROP_TEST_TAKES_TERMINAL";
+    if std::env::var_os(TAKES).is_some() {
+        let _screen = sealdrop::sys::screen::Screen::begin().unwrap();
+        panic!("{WORDS}");
+    }
+    if !have_python("pty") {
+        return;
+    }
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", PANICKED, WORDS]).arg(std::env::current_exe().unwrap()).env(TAKES, "1");
+    command.args(["--exact", "top::a_panic_gives_the_terminal_back_and_is_read", "--nocapture"]);
+    assert_eq!(run(command, b"").ok().trim(), "101 said restored");
+}
+
 #[test]
 fn where_nobody_watches_it_tells_once() {
     let site = Site::new();
