@@ -6,14 +6,16 @@ use crate::run::run;
 use crate::site::{SEALDROP, Site, have_python};
 use crate::wire::{Wire, handle, status, string};
 
-/// Starts the program after the first word on a terminal of its own; has it sort otherwise and the terminal change its size; ends it as
+/// Starts the program after the first word on a terminal of its own, when that was looked at; has it sort otherwise and the terminal change its size; ends it as
 /// the first word says; prints how it ended, whether the terminal is as it was, and what was asked for and not seen.
 const WATCHED: &str = r#"
 import fcntl, os, pty, signal, struct, sys, termios
 pid, fd = pty.fork()
 if pid == 0:
+    sys.stdin.readline()
     os.execv(sys.argv[2], sys.argv[2:])
 before = termios.tcgetattr(fd)
+os.write(fd, b"\n")
 shown = b""
 def until(words):
     global shown
@@ -68,6 +70,7 @@ const STOPPED: &str = r#"
 import os, pty, signal, sys, termios
 pid, fd = pty.fork()
 if pid == 0:
+    sys.stdin.readline()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     job = os.fork()
     if job == 0:
@@ -83,6 +86,7 @@ if pid == 0:
     os.kill(job, signal.SIGCONT)
     os._exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))
 before = termios.tcgetattr(fd)
+os.write(fd, b"\n")
 shown = b""
 def until(words):
     global shown
@@ -122,8 +126,10 @@ const PANICKED: &str = r#"
 import os, pty, sys, termios
 pid, fd = pty.fork()
 if pid == 0:
+    sys.stdin.readline()
     os.execv(sys.argv[2], sys.argv[2:])
 before = termios.tcgetattr(fd)
+os.write(fd, b"\n")
 shown = b""
 try:
     while piece := os.read(fd, 65536):
