@@ -6,12 +6,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::config;
 use crate::ipc::admin::{ToCommand, ToKeeper};
 use crate::ipc::channel::{self, Socket};
 
 use super::Ending;
 use super::failure::Failure;
+use super::say::Say;
 
 /// Which daemon: by its configuration, or by its socket.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,10 +80,10 @@ impl Keeper {
 
     /// A list, page by page: `question` is asked with where the page before ended, `take` shows a page and says where
     /// it ends, `None` if it was the last.
-    pub fn pages(
+    pub fn pages<Place>(
         &mut self,
-        question: impl Fn(Option<String>) -> ToKeeper,
-        mut take: impl FnMut(ToCommand) -> Result<Option<String>, Ending>,
+        question: impl Fn(Option<Place>) -> ToKeeper,
+        mut take: impl FnMut(ToCommand) -> Result<Option<Place>, Ending>,
     ) -> Result<(), Ending> {
         let mut after = None;
         loop {
@@ -90,6 +93,16 @@ impl Keeper {
             }
         }
     }
+}
+
+/// What the keeper says that it has done, in its words.
+pub fn done(say: &Say, answer: ToCommand) -> Result<(), Ending> {
+    match answer {
+        ToCommand::Done { say: words } if say.is_json() => say.json(&json!({ "done": words })),
+        ToCommand::Done { say: words } => say.line(words),
+        answer => return Err(unexpected(&answer)),
+    }
+    Ok(())
 }
 
 /// The keeper answered another question than the one asked: two versions speak past each other.

@@ -7,7 +7,7 @@ use crate::clock::Time;
 use crate::ipc::admin::{HookState, NoticeRow, ToCommand, ToKeeper};
 
 use super::Ending;
-use super::admin::{Daemon, Keeper, unexpected};
+use super::admin::{Daemon, Keeper, done, unexpected};
 use super::say::{Say, Tone, count};
 use super::sweep::parse_now;
 
@@ -63,15 +63,6 @@ impl Alarms {
         }
         if alarms.is_empty() { Ok(()) } else { Err(Ending::attention()) }
     }
-}
-
-fn done(say: &Say, answer: ToCommand) -> Result<(), Ending> {
-    match answer {
-        ToCommand::Done { say: words } if say.is_json() => say.json(&json!({ "done": words })),
-        ToCommand::Done { say: words } => say.line(words),
-        answer => return Err(unexpected(&answer)),
-    }
-    Ok(())
 }
 
 /// All that are open, as the hook reads them.

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::Ending;
-use super::admin::{Daemon, Keeper, unexpected};
+use super::admin::{Daemon, Keeper, done, unexpected};
 use super::say::{Say, Tone, count};
 use crate::ipc::admin::{ApprovalRow, ToCommand, ToKeeper};
 use crate::names::RequestId;
@@ -52,7 +52,7 @@ impl Approvals {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let mut keeper = self.daemon.connect()?;
         if let Some(request) = self.request {
-            return of_drops(say, &mut keeper, request);
+            return super::drops::list(say, &mut keeper, |after| ToKeeper::ApprovalDrops { request, after });
         }
         let rows = all(&mut keeper)?;
         if say.is_json() {
@@ -95,17 +95,7 @@ impl Approve {
 impl Refuse {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let Answer { daemon, request, reason } = self.answer;
-        match daemon.connect()?.ask(&ToKeeper::Refuse { request, reason })? {
-            ToCommand::Done { say: done } => {
-                if say.is_json() {
-                    say.json(&json!({ "done": done }))
-                } else {
-                    say.line(done)
-                }
-                Ok(())
-            }
-            answer => Err(unexpected(&answer)),
-        }
+        done(say, daemon.connect()?.ask(&ToKeeper::Refuse { request, reason })?)
     }
 }
 
@@ -122,35 +112,18 @@ pub fn awaits(say: &Say, row: &ApprovalRow, then: &str) {
 }
 
 fn all(keeper: &mut Keeper) -> Result<Vec<ApprovalRow>, Ending> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        match keeper.ask(&ToKeeper::Approvals { after })? {
+    let mut all = Vec::new();
+    keeper.pages(
+        |after| ToKeeper::Approvals { after },
+        |answer| match answer {
             ToCommand::Approvals { rows, next } => {
                 all.extend(rows);
-                after = next;
-            }
-            answer => return Err(unexpected(&answer)),
-        }
-        if after.is_none() {
-            return Ok(all);
-        }
-    }
-}
-
-fn of_drops(say: &Say, keeper: &mut Keeper, request: RequestId) -> Result<(), Ending> {
-    let mut found = Vec::new();
-    keeper.pages(
-        |after| ToKeeper::ApprovalDrops { request, after },
-        |answer| match answer {
-            ToCommand::Drops { rows, next } => {
-                found.extend(rows);
                 Ok(next)
             }
             answer => Err(unexpected(&answer)),
         },
     )?;
-    super::drops::show(say, &found);
-    Ok(())
+    Ok(all)
 }
 
 fn tell(say: &Say, row: &ApprovalRow) {

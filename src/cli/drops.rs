@@ -6,7 +6,7 @@ use crate::ipc::admin::{DropRow, ToCommand, ToKeeper};
 use crate::names::UserName;
 
 use super::Ending;
-use super::admin::{Daemon, unexpected};
+use super::admin::{Daemon, Keeper, unexpected};
 use super::say::{Align, Say, Table, size};
 
 /// List the drops the server knows
@@ -22,51 +22,44 @@ pub struct Drops {
 impl Drops {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
         let mut keeper = self.daemon.connect()?;
-        let mut table = Table::new(&HEADS);
-        keeper.pages(
-            |after| ToKeeper::Drops { user: self.user.clone(), after },
-            |answer| match answer {
-                ToCommand::Drops { rows, next } => {
-                    for row in rows {
-                        if say.is_json() { say.json(&as_json(&row)) } else { table.row(cells(&row)) }
-                    }
-                    Ok(next)
-                }
-                answer => Err(unexpected(&answer)),
-            },
-        )?;
-        if table.is_empty() {
-            say.line("no drops")
-        } else {
-            say.table(&table)
-        }
-        Ok(())
+        list(say, &mut keeper, |after| ToKeeper::Drops { user: self.user.clone(), after })
     }
 }
 
-const HEADS: [(&str, Align); 11] = [
-    ("DROP", Align::Left),
-    ("STATE", Align::Left),
-    ("FROM", Align::Left),
-    ("TO", Align::Left),
-    ("SIZE", Align::Right),
-    ("RECEIVED", Align::Left),
-    ("EXPIRES", Align::Left),
-    ("FETCHED", Align::Right),
-    ("SUPERSEDED", Align::Left),
-    ("ORDER", Align::Left),
-    ("PATH", Align::Left),
-];
-
-/// Some drops as `sealdrop drops` shows all.
-pub(super) fn show(say: &Say, rows: &[DropRow]) {
-    if say.is_json() {
-        rows.iter().for_each(|row| say.json(&as_json(row)));
-        return;
+/// Lists the drops that are asked for, whichever they are.
+pub(super) fn list(
+    say: &Say,
+    keeper: &mut Keeper,
+    question: impl Fn(Option<String>) -> ToKeeper,
+) -> Result<(), Ending> {
+    let mut table = Table::new(&[
+        ("DROP", Align::Left),
+        ("STATE", Align::Left),
+        ("FROM", Align::Left),
+        ("TO", Align::Left),
+        ("SIZE", Align::Right),
+        ("RECEIVED", Align::Left),
+        ("EXPIRES", Align::Left),
+        ("FETCHED", Align::Right),
+        ("SUPERSEDED", Align::Left),
+        ("ORDER", Align::Left),
+        ("PATH", Align::Left),
+    ]);
+    keeper.pages(question, |answer| match answer {
+        ToCommand::Drops { rows, next } => {
+            for row in rows {
+                if say.is_json() { say.json(&as_json(&row)) } else { table.row(cells(&row)) }
+            }
+            Ok(next)
+        }
+        answer => Err(unexpected(&answer)),
+    })?;
+    if table.is_empty() {
+        say.line("no drops")
+    } else {
+        say.table(&table)
     }
-    let mut table = Table::new(&HEADS);
-    rows.iter().for_each(|row| table.row(cells(row)));
-    if table.is_empty() { say.line("no drops") } else { say.table(&table) }
+    Ok(())
 }
 
 fn cells(row: &DropRow) -> [String; 11] {

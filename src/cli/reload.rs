@@ -1,11 +1,9 @@
 //! `sealdrop reload`: read the configuration again, all or nothing. A bad file leaves the running policy in place.
 
-use serde_json::json;
-
-use crate::ipc::admin::{ToCommand, ToKeeper};
+use crate::ipc::admin::ToKeeper;
 
 use super::Ending;
-use super::admin::{Daemon, unexpected};
+use super::admin::{Daemon, done};
 use super::say::Say;
 
 /// Make the daemon read its policies again (as SIGHUP does)
@@ -20,16 +18,6 @@ pub struct Reload {
 
 impl Reload {
     pub fn run(self, say: &Say) -> Result<(), Ending> {
-        match self.daemon.connect()?.ask(&ToKeeper::Reload { why: self.why })? {
-            ToCommand::Done { say: done } => {
-                if say.is_json() {
-                    say.json(&json!({ "done": done }))
-                } else {
-                    say.line(done)
-                }
-                Ok(())
-            }
-            answer => Err(unexpected(&answer)),
-        }
+        done(say, self.daemon.connect()?.ask(&ToKeeper::Reload { why: self.why })?)
     }
 }

@@ -29,21 +29,18 @@ impl Sessions {
             ("RECEIVED", Align::Right),
             ("LAST", Align::Left),
         ]);
-        let mut after = None;
-        loop {
-            match keeper.ask(&ToKeeper::Sessions { after })? {
+        keeper.pages(
+            |after| ToKeeper::Sessions { after },
+            |answer| match answer {
                 ToCommand::Sessions { rows, next } => {
                     for row in rows {
                         if say.is_json() { say.json(&as_json(&row)) } else { table.row(cells(&row)) }
                     }
-                    after = next;
+                    Ok(next)
                 }
-                answer => return Err(unexpected(&answer)),
-            }
-            if after.is_none() {
-                break;
-            }
-        }
+                answer => Err(unexpected(&answer)),
+            },
+        )?;
         if table.is_empty() {
             say.line("nobody is on")
         } else {

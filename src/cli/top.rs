@@ -107,17 +107,16 @@ fn look(keeper: &mut Keeper) -> Result<Picture, Ending> {
 }
 
 fn sessions(keeper: &mut Keeper) -> Result<Vec<SessionRow>, Ending> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        match keeper.ask(&ToKeeper::Sessions { after })? {
+    let mut all = Vec::new();
+    keeper.pages(
+        |after| ToKeeper::Sessions { after },
+        |answer| match answer {
             ToCommand::Sessions { rows, next } => {
                 all.extend(rows);
-                after = next;
+                Ok(next)
             }
-            answer => return Err(unexpected(&answer)),
-        }
-        if after.is_none() {
-            return Ok(all);
-        }
-    }
+            answer => Err(unexpected(&answer)),
+        },
+    )?;
+    Ok(all)
 }

@@ -277,8 +277,8 @@ impl Way {
             None => (None, Ok(())),
             Some(Ok(answer)) => (Some(answer), Ok(())),
             // The file is written, and this command would write it no second time.
-            Some(Err(Ending { awaits: Some((row, _)), .. })) => {
-                (None, Err(Ending { awaits: Some((row.clone(), "sealdrop reload")), ..Ending::awaits(row) }))
+            Some(Err(Ending { failure, code, awaits: Some((row, _)) })) => {
+                (None, Err(Ending { failure, code, awaits: Some((row, "sealdrop reload")) }))
             }
             Some(Err(ending)) => return Err(ending),
         };
@@ -301,8 +301,10 @@ impl Way {
     }
 
     fn reload(&self, socket: &Path, user: &UserName) -> Result<String, Ending> {
-        let changed = format!("the account {user} was changed by command");
-        let why = self.why.as_ref().map_or_else(|| changed.clone(), |why| format!("{changed}: {why}"));
+        let mut why = format!("the account {user} was changed by command");
+        if let Some(given) = &self.why {
+            why = format!("{why}: {given}");
+        }
         match admin::connect(socket)?.ask(&ToKeeper::Reload { why: Some(why) })? {
             ToCommand::Done { say } => Ok(say),
             answer => Err(unexpected(&answer)),
