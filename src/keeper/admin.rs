@@ -408,12 +408,13 @@ pub(super) fn no_reason(reason: &str) -> Option<ToCommand> {
     no.then(|| sorry(&format!("this needs a reason of 1 to {REASON_MAX} bytes: --reason TEXT"), None))
 }
 
+pub(super) fn too_many(drops: &[DropId]) -> Option<ToCommand> {
+    (drops.len() > ORDER_MAX).then(|| sorry(&format!("an order is for {ORDER_MAX} drops at most"), None))
+}
+
 async fn order(keeper: &Arc<Keeper>, what: Asked, drops: &[DropId], reason: &str, who: &Who) -> ToCommand {
-    if let Some(sorry) = no_reason(reason) {
+    if let Some(sorry) = no_reason(reason).or_else(|| too_many(drops)) {
         return sorry;
-    }
-    if drops.len() > ORDER_MAX {
-        return sorry(&format!("an order is for {ORDER_MAX} drops at most"), None);
     }
     let what = match what {
         Asked::Hold => Ordered::Hold,

@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::admin::{PAGE, drop_row, no_reason, page, row_size, sorry};
+use super::admin::{PAGE, drop_row, no_reason, page, row_size, sorry, too_many};
 use super::desk::Refusal;
 use super::who::Who;
 use super::{Keeper, audit, blocking, break_glass, crash, reload, rotation, started};
 use crate::clock::{self, Time};
 use crate::config::Dangerous;
 use crate::ipc::admin::{
-    ANNOUNCE_MAX, ANNOUNCED_MAX, ApprovalRow, ApprovedBy, BreakGlass, ORDER_MAX, Ordered, REASON_MAX, Rotation,
-    ToCommand, ToKeeper,
+    ANNOUNCE_MAX, ANNOUNCED_MAX, ApprovalRow, ApprovedBy, BreakGlass, Ordered, REASON_MAX, Rotation, ToCommand,
+    ToKeeper,
 };
 use crate::ipc::role::Act;
 use crate::ledger::{Approval, Batch, Event, Kind, Person, Request, Write};
@@ -35,7 +35,7 @@ const PENDING_MAX: usize = 100;
 const OF_ONE_MAX: usize = 20;
 
 const NOBODY: &str = "the kernel does not say who has logged in here, so nobody can be told from a second person";
-const NOBODY_HINT: &str =
+pub const NOBODY_HINT: &str =
     "it needs a login (ssh, console) that sets it, and Linux 6.5: docs/operations.md, \"A second admin\"";
 const NO_REQUEST_HINT: &str = "`sealdrop approvals` lists those that there are";
 
@@ -166,17 +166,21 @@ async fn announce(
 /// What is asked for, with what it would find on the disk. What would be refused anyway is refused before somebody is asked.
 async fn deed(keeper: &Arc<Keeper>, request: &ToKeeper, who: &Who) -> Result<Deed, ToCommand> {
     match request {
-        ToKeeper::Order { reason, .. } | ToKeeper::Rotate { reason, .. } | ToKeeper::Kick { reason, .. } => {
+        ToKeeper::Order { drops, reason, .. } => {
+            if let Some(sorry) = no_reason(reason).or_else(|| too_many(drops)) {
+                return Err(sorry);
+            }
+        }
+        ToKeeper::Rotate { reason, .. } | ToKeeper::Kick { reason, .. } => {
             if let Some(sorry) = no_reason(reason) {
                 return Err(sorry);
             }
         }
         ToKeeper::Sweep { now, .. } => drop(super::admin::moment(keeper, *now)?),
-        ToKeeper::BreakGlass(BreakGlass::Open { request }) => {
-            let ready = break_glass::ready(keeper, *request);
+        ToKeeper::BreakGlass(BreakGlass::Open { request: id }) => {
+            let ready = break_glass::ready(keeper, *id);
             let ready = ready.map_err(|refusal| sorry(&refusal.why, Some("`sealdrop break-glass list` has them")))?;
-            return deed_of(&ToKeeper::BreakGlass(BreakGlass::Open { request: *request }), String::new())
-                .map(|deed| Deed { drops: vec![ready], ..deed });
+            return deed_of(request, String::new()).map(|deed| Deed { drops: vec![ready], ..deed });
         }
         ToKeeper::Reload { why } => {
             let loaded = match reload::load(keeper).await {
@@ -193,11 +197,6 @@ async fn deed(keeper: &Arc<Keeper>, request: &ToKeeper, who: &Who) -> Result<Dee
             return Ok(Deed { what, policy: Some(policy), ..deed });
         }
         _ => {}
-    }
-    if let ToKeeper::Order { drops, .. } = request
-        && drops.len() > ORDER_MAX
-    {
-        return Err(sorry(&format!("an order is for {ORDER_MAX} drops at most"), None));
     }
     // Where the new root key goes is said in the settings as they are then.
     let on_disk = match request {
@@ -255,8 +254,13 @@ fn deed_of(request: &ToKeeper, on_disk: String) -> Result<Deed, ToCommand> {
     digest.update((on_disk.len() as u64).to_be_bytes());
     digest.update(on_disk);
     digest.update(bytes);
-    let reason = reason.map(|reason| escaped(reason.as_bytes()).chars().take(REASON_MAX).collect());
+    let reason = reason.as_deref().map(kept);
     Ok(Deed { what, drops, path, reason, digest: Digest(digest.finalize().into()), policy: None })
+}
+
+/// A reason as the ledger has it.
+fn kept(reason: &str) -> String {
+    escaped(reason.as_bytes()).chars().take(REASON_MAX).collect()
 }
 
 /// Uses the approval of this deed up, if there is one; asks for it, if there is not.
@@ -332,7 +336,7 @@ pub async fn approve(keeper: &Arc<Keeper>, id: RequestId, reason: &str, who: &Wh
         None => Some(NOBODY),
         Some(person) => why_no_second(&request.by, person, process::uid()),
     };
-    let reason: String = escaped(reason.as_bytes()).chars().take(REASON_MAX).collect();
+    let reason = kept(reason);
     let mut event = event(Kind::ApprovalGiven, &request);
     event.detail = Some(format!("{}; by {who}: {reason}", words(&request)));
     let Some(by) = person.filter(|_| why.is_none()) else {
@@ -356,7 +360,7 @@ pub async fn refuse(keeper: &Arc<Keeper>, id: RequestId, reason: &str, who: &Who
     let Some(request) = pending(keeper, clock::now()).await?.into_iter().find(|request| request.id == id) else {
         return Ok(sorry("there is no such request, or it is over", Some(NO_REQUEST_HINT)));
     };
-    let reason: String = escaped(reason.as_bytes()).chars().take(REASON_MAX).collect();
+    let reason = kept(reason);
     let mut event = event(Kind::ApprovalRefused, &request);
     event.detail = Some(format!("{}; refused by {who}: {reason}", words(&request)));
     keeper.record(Batch { events: vec![event], writes: vec![Write::RequestOver { id }], ..Batch::default() }).await?;
@@ -402,10 +406,16 @@ async fn pending(keeper: &Arc<Keeper>, now: Time) -> Result<Vec<Request>, Refusa
     Ok(live)
 }
 
+/// The requests that are not over, for who looks at them.
+fn live(keeper: &Keeper) -> Result<Vec<Request>, String> {
+    let (now, mut all) = (clock::now(), keeper.ledger.requests().map_err(|e| e.to_string())?);
+    all.retain(|request| now < request.until);
+    Ok(all)
+}
+
 pub fn list(keeper: &Keeper, after: Option<RequestId>) -> Result<ToCommand, String> {
-    let now = clock::now();
-    let all = keeper.ledger.requests().map_err(|e| e.to_string())?;
-    let rest = all.iter().filter(|request| now < request.until && after.is_none_or(|after| request.id > after));
+    let live = live(keeper)?;
+    let rest = live.iter().filter(|request| after.is_none_or(|after| request.id > after));
     let (rows, cut) = page(rest.map(row), |row: &ApprovalRow| {
         let approved = row.approved.as_ref().map_or(0, |by| by.by.len() + by.reason.len());
         row.what.len() + row.by.len() + row.reason.as_ref().map_or(0, String::len) + approved + 80
@@ -417,8 +427,7 @@ pub fn list(keeper: &Keeper, after: Option<RequestId>) -> Result<ToCommand, Stri
 /// The drops that a request is for, as they stand.
 pub fn drops(keeper: &Keeper, id: RequestId, after: Option<&str>) -> Result<ToCommand, String> {
     let after: Option<DropId> = after.map(str::parse).transpose().map_err(|_| "not a page of this list".to_owned())?;
-    let all = keeper.ledger.requests().map_err(|e| e.to_string())?;
-    let Some(request) = all.into_iter().find(|request| request.id == id && clock::now() < request.until) else {
+    let Some(request) = live(keeper)?.into_iter().find(|request| request.id == id) else {
         return Ok(sorry("there is no such request, or it is over", Some(NO_REQUEST_HINT)));
     };
     let rest: Vec<DropId> =
@@ -439,8 +448,7 @@ pub fn drops(keeper: &Keeper, id: RequestId, after: Option<&str>) -> Result<ToCo
 
 /// Requests that nobody has answered.
 pub fn awaiting(keeper: &Keeper) -> Result<u32, String> {
-    let (now, all) = (clock::now(), keeper.ledger.requests().map_err(|e| e.to_string())?);
-    let unanswered = all.iter().filter(|request| request.approved.is_none() && now < request.until).count();
+    let unanswered = live(keeper)?.iter().filter(|request| request.approved.is_none()).count();
     Ok(u32::try_from(unanswered).unwrap_or(u32::MAX))
 }
 
