@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::cli::failure::Failure;
 use crate::cli::passphrase::Passphrase;
 use crate::config::{self, Loaded, Problem, Severity};
-use crate::keeper::{self, keys::KeyError};
 use crate::policy::{FolderKind, Inbox};
 
 /// Check the settings and every policy file; change nothing
@@ -49,15 +48,11 @@ struct Entry<'a> {
 
 impl Check {
     pub fn run(self, out: &mut dyn Write, json: bool, terminal: bool) -> Result<(), Failure> {
-        let mut passphrase = self.passphrase.descriptor()?;
-        let mut ask = || match passphrase.take() {
-            Some(handed_over) => keeper::ask(Some(handed_over)),
-            None => Err(KeyError::NoPassphrase { why: "none was handed over".to_owned() }),
-        };
+        let passphrase = self.passphrase.descriptor()?;
         let (loaded, problems) = match config::load(&self.config) {
             Ok(loaded) => {
                 let mut warnings = loaded.warnings.clone();
-                warnings.extend(keys::missing(&loaded, &mut ask));
+                warnings.extend(keys::missing(&loaded, passphrase));
                 (Some(loaded), warnings)
             }
             Err(problems) => (None, problems.0),

@@ -3,22 +3,30 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::config::{Loaded, Problem, Severity};
-use crate::keeper::keys::{Ask, KeyError, Keys};
+use crate::keeper::{
+    self,
+    keys::{KeyError, Keys},
+};
 use crate::names::UserName;
 use crate::policy::{Folder, FolderKind, Inbox, User};
 use crate::seal::{HEAD_LEN, Head, Mode};
 
-/// One warning for each folder that nothing can be sent to. Nobody is made to type a passphrase for it: where `ask` has none,
-/// the keys are closed to whoever asks.
-pub fn missing(loaded: &Loaded, ask: Ask<'_>) -> Vec<Problem> {
+/// One warning for each folder that nothing can be sent to. Nobody is made to type a passphrase for it: where none is handed
+/// over, the keys are closed to whoever asks.
+pub fn missing(loaded: &Loaded, mut passphrase: Option<OwnedFd>) -> Vec<Problem> {
     let settings = &loaded.settings;
     if !settings.keys.is_dir() {
         return Vec::new();
     }
-    let keys = match Keys::unlock_for_command(settings, ask) {
+    let mut ask = || match passphrase.take() {
+        Some(handed_over) => keeper::ask(Some(handed_over)),
+        None => Err(KeyError::NoPassphrase { why: "none was handed over".to_owned() }),
+    };
+    let keys = match Keys::unlock_for_command(settings, &mut ask) {
         Ok(keys) => keys,
         Err(error) if is_closed(&error) => return Vec::new(),
         Err(error) => {
