@@ -199,12 +199,13 @@ impl Fsck {
         let failed = |e: LedgerError| KeeperError::Mend(e.to_string());
         let files = open.files()?;
         let drops = open.records(&files).map_err(failed)?;
-        if self.repair && open.has_strangers(&files).map_err(failed)? {
+        let strangers = open.strangers(&files).map_err(failed)?;
+        if self.repair && !strangers.is_empty() {
             // What they are called, the auditor can read of these events as of others.
             let drawn = super::names::draw(&open.ledger, &open.keys, &self.settings.audit, clock::now());
             drawn.map_err(|refusal| KeeperError::Mend(refusal.why))?;
         }
-        open.strangers(&files).map_err(failed)?;
+        open.adopt(&strangers).map_err(failed)?;
         let log = verify::verify(&mut open.ledger.clone(), &trust, &[], |_| ()).map_err(failed)?;
         open.ledger.clone().close();
         Ok(Checked { findings: open.findings, log, drops, files: files.len() as u64 })
@@ -301,16 +302,20 @@ impl Open {
         }
     }
 
-    fn has_strangers(&self, files: &BTreeMap<DropId, Found>) -> Result<bool, LedgerError> {
-        files.keys().try_fold(false, |found, drop| Ok(found || !self.ledger.knows(drop)?))
+    /// Sealed files that the ledger does not know.
+    fn strangers<'a>(&self, files: &'a BTreeMap<DropId, Found>) -> Result<Vec<(DropId, &'a Found)>, LedgerError> {
+        let mut strangers = Vec::new();
+        for (drop, found) in files {
+            if !self.ledger.knows(drop)? {
+                strangers.push((*drop, found));
+            }
+        }
+        Ok(strangers)
     }
 
-    /// Sealed files that the ledger does not know become drops again, if they open.
-    fn strangers(&mut self, files: &BTreeMap<DropId, Found>) -> Result<(), LedgerError> {
-        for (drop, found) in files {
-            if self.ledger.knows(drop)? {
-                continue;
-            }
+    /// They become drops again, if they open.
+    fn adopt(&mut self, strangers: &[(DropId, &Found)]) -> Result<(), LedgerError> {
+        for (drop, found) in strangers {
             let done = match self.read(*drop, found) {
                 Err(why) => Adopted::No(why),
                 Ok(_) if !self.repair => Adopted::Could,
