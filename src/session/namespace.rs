@@ -48,9 +48,10 @@ pub enum Place {
 /// How files in a folder show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    Plain {
-        permissions: u32,
-    },
+    /// As what the client has put there.
+    Own,
+    /// As what others delivered.
+    Delivered,
     /// As sealed files, with [`SEALED`] after their names.
     Sealed,
 }
@@ -59,7 +60,7 @@ impl View {
     /// How `file` shows where files show so: one that came to an inbox when that was sealed opens for its recipient's
     /// own identity alone, whatever policy says since. Of all others the keeper makes what policy says.
     fn of(self, file: &File) -> Self {
-        if self != (Self::Plain { permissions: INBOX_PERMISSIONS }) {
+        if self != Self::Delivered {
             return self;
         }
         let mut head = [0; HEAD_LEN];
@@ -112,8 +113,8 @@ impl Tree {
     fn view(&self, path: &VirtualPath) -> View {
         match self.folder(path) {
             Some(FolderView { kind: FolderKind::Inbox, sealed: true, .. }) => View::Sealed,
-            Some(FolderView { kind: FolderKind::Inbox, .. }) => View::Plain { permissions: INBOX_PERMISSIONS },
-            _ => View::Plain { permissions: 0o640 },
+            Some(FolderView { kind: FolderKind::Inbox, .. }) => View::Delivered,
+            _ => View::Own,
         }
     }
 
@@ -236,9 +237,10 @@ impl Tree {
 
     fn file_attrs(&self, file: &File, facts: &Facts, view: View) -> Attrs {
         let (size, permissions) = match view {
-            View::Sealed => (facts.size, 0o440),
+            View::Sealed => (facts.size, INBOX_PERMISSIONS),
             // What is no sealed file has no plaintext to have a size; reading it will say that it is damaged.
-            View::Plain { permissions } => (plain_size(file, facts.size).unwrap_or(0), permissions),
+            View::Delivered => (plain_size(file, facts.size).unwrap_or(0), INBOX_PERMISSIONS),
+            View::Own => (plain_size(file, facts.size).unwrap_or(0), 0o640),
         };
         let time = |t: i64| u32::try_from(t).unwrap_or(0);
         Attrs {
