@@ -2,7 +2,6 @@
 //! here, set as a login sets them, whatever account they became after.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -25,7 +24,10 @@ struct Guarded(Site);
 fn guarded(acts: &str, more: &str) -> Option<Guarded> {
     let mut login = Command::new("/bin/sh");
     login.args(["-c", "echo 1001 > /proc/self/loginuid"]);
-    if !is_root() || !run(login, b"").status.success() {
+    let kept = run(login, b"").status.success();
+    if !is_root() || !kept {
+        let in_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+        assert!(!is_root() || !in_ci, "this kernel does not keep who has logged in");
         eprintln!("only root can be two people who have logged in, and where the kernel keeps that");
         return None;
     }
@@ -34,11 +36,7 @@ fn guarded(acts: &str, more: &str) -> Option<Guarded> {
     let roles = format!("[roles]\nadmin = \"{ADMIN}\"\ncustodian = \"{CUSTODIAN}\"\n");
     fs::write(site.place().config(), format!("{config}\n{roles}\n[approval]\nacts = [{acts}]\n{more}\n")).unwrap();
     site.start().unwrap();
-    // Others may pass, to the socket and to a program of their own.
-    fs::set_permissions(site.place().dir(), fs::Permissions::from_mode(0o711)).unwrap();
-    let program = site.place().dir().join("sealdrop");
-    fs::copy(SEALDROP, &program).unwrap();
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    site.let_others_pass();
     Some(Guarded(site))
 }
 

@@ -2,11 +2,10 @@
 //! wanted it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::run::{Ran, run};
-use crate::site::{SEALDROP, Site, is_root};
+use crate::site::{Site, is_root};
 
 /// Groups that every Debian has, and nobody's.
 const ADMIN: &str = "games";
@@ -29,11 +28,7 @@ fn divided(root: &str) -> Option<Divided> {
     let roles = format!("[roles]\nadmin = \"{ADMIN}\"\nauditor = \"{AUDITOR}\"\ncustodian = \"{CUSTODIAN}\"\n{root}\n");
     fs::write(site.place().config(), format!("{config}\n{roles}")).unwrap();
     site.start().unwrap();
-    // Others may pass, to the socket and to a program of their own.
-    fs::set_permissions(site.place().dir(), fs::Permissions::from_mode(0o711)).unwrap();
-    let program = site.place().dir().join("sealdrop");
-    fs::copy(SEALDROP, &program).unwrap();
-    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    site.let_others_pass();
     Some(Divided(site))
 }
 

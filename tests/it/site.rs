@@ -136,6 +136,14 @@ impl Site {
         Ok(())
     }
 
+    /// Other accounts may pass, to the socket and to a program of their own beside it.
+    pub fn let_others_pass(&self) {
+        fs::set_permissions(self.place.dir(), fs::Permissions::from_mode(0o711)).expect("root's own directory");
+        let program = self.place.dir().join("sealdrop");
+        fs::copy(SEALDROP, &program).expect("a copy of the program");
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("root's own file");
+    }
+
     fn give_to_nobody(&self) {
         for path in everything_below(self.dir.path()) {
             std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).expect("root may give files away");

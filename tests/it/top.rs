@@ -6,6 +6,17 @@ use crate::run::run;
 use crate::site::{SEALDROP, Site, have_python};
 use crate::wire::{Wire, handle, status, string};
 
+/// What the scripts below begin with: reads what the terminal `fd` shows until these words, and goes on after them.
+const UNTIL: &str = r#"
+import os
+shown = b""
+def until(words):
+    global shown
+    while words not in shown:
+        shown += os.read(fd, 65536)
+    shown = shown.split(words, 1)[1]
+"#;
+
 /// Starts the program after the first word on a terminal of its own, when that was looked at; has it sort otherwise and the terminal change its size; ends it as
 /// the first word says; prints how it ended, whether the terminal is as it was, and what was asked for and not seen.
 const WATCHED: &str = r#"
@@ -16,12 +27,6 @@ if pid == 0:
     os.execv(sys.argv[2], sys.argv[2:])
 before = termios.tcgetattr(fd)
 os.write(fd, b"\n")
-shown = b""
-def until(words):
-    global shown
-    while words not in shown:
-        shown += os.read(fd, 65536)
-    shown = shown.split(words, 1)[1]
 def resize(rows, columns):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 resize(24, 100)
@@ -60,7 +65,7 @@ fn the_terminal_is_given_back_however_it_ends() {
     let site = Site::new();
     for (how, expected) in [("q", "0"), ("Ctrl-C", "0"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP")] {
         let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", WATCHED, how, SEALDROP, "top", "--config"]).arg(site.place().config());
+        command.args(["-c", &[UNTIL, WATCHED].concat(), how, SEALDROP, "top", "--config"]).arg(site.place().config());
         assert_eq!(run(command, b"").ok().trim(), format!("{expected} raw restored"), "{how}");
     }
 }
@@ -87,12 +92,6 @@ if pid == 0:
     os._exit(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))
 before = termios.tcgetattr(fd)
 os.write(fd, b"\n")
-shown = b""
-def until(words):
-    global shown
-    while words not in shown:
-        shown += os.read(fd, 65536)
-    shown = shown.split(words, 1)[1]
 until(b"\x1b[?1049h")
 until(b"sorted by rate")
 os.write(fd, b"\x1a")
@@ -116,7 +115,7 @@ fn the_terminal_is_given_back_while_it_is_stopped_and_taken_again() {
     }
     let site = Site::new();
     let mut command = Command::new("/usr/bin/python3");
-    command.args(["-c", STOPPED, SEALDROP, "top", "--config"]).arg(site.place().config());
+    command.args(["-c", &[UNTIL, STOPPED].concat(), SEALDROP, "top", "--config"]).arg(site.place().config());
     assert_eq!(run(command, b"").ok().trim(), "0 raw restored");
 }
 
