@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from .servers import OnGocryptfs, OpenSSH, RcloneCrypt, Sealdrop
+from .servers import OnGocryptfs, OpenSSH, RcloneCrypt, Sealdrop, take_memory
 
 GIB = 1 << 30
 
@@ -40,6 +40,7 @@ class Work:
         for number in range(rounds):
             for server in servers if number % 2 == 0 else reversed(servers):
                 server.settle()
+                take_memory()
                 cpu, begun = server.group.cpu(), time.monotonic()
                 amount = self.once(server, number)
                 seconds = time.monotonic() - begun
