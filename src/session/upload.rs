@@ -9,6 +9,7 @@
 mod ahead;
 mod end_to_end;
 mod finish;
+mod hashing;
 mod resize;
 mod write;
 
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 use ahead::Ahead;
 pub use ahead::SessionCount;
 use end_to_end::Wanted;
+use hashing::Hashing;
 
 use super::reply::{DAMAGED, GAP, NO_SPACE_LEFT, Outcome, Refusal, TOO_LARGE};
 use super::staging::{Part, Staging};
@@ -92,11 +94,9 @@ pub struct Upload {
     base: Option<(Base, u64)>,
     /// The older version, and what was found wrong with it: for the keeper to know.
     pub base_damage: Option<(DropId, String)>,
-    /// `None` once something under it has changed: then it is made anew at the end.
-    digest: Option<Midstate>,
-    /// The digest of the full records alone, if it is known.
-    at_record: Option<Midstate>,
-    /// The same as of the last moments when they were made durable, with their number: two at most, the newer last.
+    /// Of the full records. `None` once something under it has changed: then it is made anew at the end.
+    digest: Option<Hashing>,
+    /// It as of the last moments when they were made durable, with their number: two at most, the newer last.
     anchors: Vec<(u64, Midstate)>,
     generations: BTreeMap<u64, u32>,
     /// Records below this index have been sealed before, even if a truncation took them away.
@@ -224,15 +224,12 @@ impl Upload {
         let intact = upload.verify_from(journal.durable)?;
         if upload.full == journal.records && intact {
             upload.tail.extend_from_slice(&journal.tail);
-            upload.digest = Midstate::load(&journal.midstate, upload.keeps);
-            if upload.digest.as_ref().is_some_and(|digest| digest.hashed() != upload.contiguous()) {
-                upload.digest = None;
-            }
+            let whole = |digest: &Midstate| digest.hashed() == upload.full * CHUNK_U64;
+            upload.digest = Midstate::load(&journal.midstate, upload.keeps).filter(whole).map(Hashing::from);
             upload.closed = journal.closed;
         } else {
             upload.digest = upload.hash_from_anchor()?;
         }
-        upload.at_record = if upload.tail.is_empty() { upload.digest.clone() } else { None };
         upload.part.set_len(record_offset(upload.full))?;
         upload.part.wipe_envelope()?;
         // What the killed session wrote may not have been.
@@ -275,9 +272,8 @@ impl Upload {
             tail: Zeroizing::new(Vec::with_capacity(CHUNK)),
             base: None,
             base_damage: None,
-            digest: Some(Midstate::keeping(staged.keeps)),
+            digest: Some(Midstate::keeping(staged.keeps).into()),
             keeps: staged.keeps,
-            at_record: Some(Midstate::keeping(staged.keeps)),
             anchors: Vec::new(),
             generations: BTreeMap::new(),
             sealed_before: 0,
@@ -362,10 +358,17 @@ impl Upload {
     }
 
     /// Size, SHA-256 and sums, of one that was closed under a temp name.
-    pub fn closed(&self) -> Option<(u64, [u8; 32], Sums)> {
+    pub fn closed(&mut self) -> Option<(u64, [u8; 32], Sums)> {
         let (size, sha256) = self.closed?;
-        let digest = self.digest.as_ref().filter(|digest| digest.hashed() == size);
-        Some((size, sha256, digest.map(|digest| digest.clone().finish().1).unwrap_or_default()))
+        let digest = self.whole_digest().filter(|digest| digest.hashed() == size);
+        Some((size, sha256, digest.map(|digest| digest.finish().1).unwrap_or_default()))
+    }
+
+    /// The digest of the full records and the tail, if it is known.
+    fn whole_digest(&mut self) -> Option<Midstate> {
+        let mut digest = self.digest.as_mut()?.midstate();
+        digest.update(&self.tail);
+        Some(digest)
     }
 
     /// Whether a file of this size may be sent; known before its first byte from a client that says its size.
@@ -400,9 +403,9 @@ impl Upload {
         Ok(true)
     }
 
-    /// The digest of the records and the tail there are, made from the last moment of which it is known, if that is near.
-    /// `None`: all is hashed again at the end.
-    fn hash_from_anchor(&mut self) -> Outcome<Option<Midstate>> {
+    /// The digest of the records there are, made from the last moment of which it is known, if that is near. `None`: all is
+    /// hashed again at the end.
+    fn hash_from_anchor(&mut self) -> Outcome<Option<Hashing>> {
         let (known, mut digest) = self.anchors.last().cloned().unwrap_or_else(|| (0, Midstate::keeping(self.keeps)));
         if (self.full - known) * CHUNK_U64 > ANCHOR_FAR {
             return Ok(None);
@@ -412,8 +415,7 @@ impl Upload {
             let generation = self.generation(index);
             digest.update(self.records.open(index, generation, false, &mut record)?);
         }
-        digest.update(&self.tail);
-        Ok(Some(digest))
+        Ok(Some(digest.into()))
     }
 
     /// Gives the upload another path: a temp name renamed to a temp name.

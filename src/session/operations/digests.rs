@@ -121,7 +121,7 @@ pub async fn digest(shared: &Shared, path: &VirtualPath) -> Outcome<Whole> {
     if !tree.exists(path) && !tree.staging.is_waiting(path) {
         // Staged: whole only if it was closed under a temp name, as rclone does before it compares and renames.
         let part = tree.staging.open(path)?.ok_or(NO_SUCH_FILE)?;
-        let upload = take_up(shared, part, path, path, false).await?;
+        let mut upload = take_up(shared, part, path, path, false).await?;
         let closed = upload.closed();
         drop_upload(upload);
         let (size, sha256, sums) = closed.ok_or(STILL_WRITTEN)?;

@@ -4,6 +4,7 @@
 use zeroize::Zeroize;
 
 use super::end_to_end::Wanted;
+use super::hashing::Hashing;
 use super::{CHUNK_U64, FIRST_JOURNAL, FIRST_JOURNAL_AFTER, Finished, JOURNAL_EVERY, SYNC_EVERY, Upload};
 use crate::clock;
 use crate::names::{Digest, FileName};
@@ -58,13 +59,13 @@ impl Upload {
         if durable {
             self.part.sync()?;
             self.synced = self.full * CHUNK_U64;
-            if let Some(digest) = self.at_record.clone() {
+            if let Some(digest) = self.digest.as_mut().map(Hashing::midstate) {
                 self.anchors.retain(|(records, _)| *records < self.full);
                 self.anchors.push((self.full, digest));
                 self.anchors.drain(..self.anchors.len().saturating_sub(2));
             }
         }
-        let (tail, digest) = (self.tail.clone(), self.digest.clone());
+        let (tail, digest) = (self.tail.clone(), self.digest.as_mut().map(Hashing::midstate));
         self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
         self.unjournaled = 0;
         Ok(())
@@ -121,7 +122,8 @@ impl Upload {
     pub fn closed_journal(&mut self) -> Outcome<Vec<u8>> {
         let (size, sha256, _) = self.complete()?;
         self.closed = Some((size, sha256));
-        self.sealed_journal(self.full, &self.tail, self.digest.as_ref())
+        let digest = self.digest.as_mut().map(Hashing::midstate);
+        self.sealed_journal(self.full, &self.tail, digest.as_ref())
     }
 
     /// Everything so far survives a power cut when this returns: fsync@openssh.com, and the end of a connection.
@@ -164,9 +166,9 @@ impl Upload {
             let generations: Vec<_> =
                 self.generations.iter().map(|(index, generation)| (*index, *generation)).collect();
             self.digest =
-                Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &self.tail, self.keeps)?);
+                Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &[], self.keeps)?.into());
         }
-        let digest = self.digest.clone().ok_or(DAMAGED)?;
+        let digest = self.whole_digest().ok_or(DAMAGED)?;
         if digest.hashed() != self.contiguous() {
             return Err(DAMAGED);
         }

@@ -85,14 +85,13 @@ impl Upload {
                 }
             }
             self.full = full;
+            // A drop that was cut is going to be continued to its end, which would be read back whole otherwise.
+            self.digest = match (full, self.kind) {
+                (0, _) => Some(Midstate::keeping(self.keeps).into()),
+                (_, FolderKind::Shared) => None,
+                _ => self.hash_from_anchor()?,
+            };
         }
-        // A drop that was cut is going to be continued to its end, which would be read back whole otherwise.
-        self.digest = match (size, self.kind) {
-            (0, _) => Some(Midstate::keeping(self.keeps)),
-            (_, FolderKind::Shared) => None,
-            _ => self.hash_from_anchor()?,
-        };
-        self.at_record = self.digest.clone().filter(|_| self.tail.is_empty());
         self.own_prefix = self.own_prefix.min(size);
         Ok(())
     }

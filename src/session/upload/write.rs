@@ -153,13 +153,11 @@ impl Upload {
             if self.tail.is_empty()
                 && let Some((chunk, rest)) = data.split_at_checked(CHUNK)
             {
-                self.hash(chunk);
                 self.seal_full(chunk)?;
                 data = rest;
                 continue;
             }
             let (now, rest) = data.split_at((CHUNK - self.tail.len()).min(data.len()));
-            self.hash(now);
             self.tail.extend_from_slice(now);
             data = rest;
             if self.tail.len() == CHUNK {
@@ -172,20 +170,15 @@ impl Upload {
         Ok(())
     }
 
-    fn hash(&mut self, news: &[u8]) {
-        if let Some(digest) = &mut self.digest {
-            digest.update(news);
-        }
-    }
-
-    /// `chunk` has been hashed, and nothing after it.
     fn seal_full(&mut self, chunk: &[u8]) -> Outcome<()> {
+        if let Some(digest) = &mut self.digest {
+            digest.update(chunk);
+        }
         let generation = self.next_generation(self.full)?;
         // At once, not by doubling, which copies all there is each time.
         self.buffer.reserve_exact(WRITE_BUFFER.saturating_sub(self.buffer.len()));
         self.records.seal(self.full, generation, false, chunk, &mut self.buffer)?;
         self.full += 1;
-        self.at_record.clone_from(&self.digest);
         if self.buffer.len() + RECORD_LEN > WRITE_BUFFER { self.flush() } else { Ok(()) }
     }
 
@@ -216,7 +209,6 @@ impl Upload {
                 if self.tail.get(there.clone()).ok_or(DAMAGED)? != now {
                     self.lower_journal(staging, offset)?;
                     self.tail[there].copy_from_slice(now);
-                    self.digest = None;
                 }
             } else {
                 let mut record = self.sealed_record(index)?;
@@ -236,7 +228,7 @@ impl Upload {
     }
 
     fn reseal(&mut self, index: u64, plain: &[u8]) -> Outcome<()> {
-        (self.digest, self.at_record) = (None, None);
+        self.digest = None;
         self.sealed_before = self.sealed_before.max(index + 1);
         let generation = self.next_generation(index)?;
         let mut record = Vec::with_capacity(RECORD_LEN);
