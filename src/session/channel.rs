@@ -29,7 +29,6 @@ use super::keeper::{Keeper, Order};
 use super::namespace::{Folder, Tree};
 use super::operations::{self, Operation};
 use super::reply::{BAD_HANDLE, Outcome};
-use super::transport::WINDOW;
 use super::upload::Upload;
 use crate::ipc::jail::{Admission, FolderKind};
 use crate::sftp::packet;
@@ -44,7 +43,7 @@ const BATCH_MAX: usize = 768 * 1024;
 /// READs that may wait. paramiko asks for a whole file at once: 262,144 are 8 GiB at its 32 KiB. 24 bytes each.
 const DEFERRED_MAX: usize = 1 << 18;
 
-/// From so many on, the client's window is opened only a crack, so that more do not come than are served.
+/// From so many on, the client's window stays all but shut, so that more do not come than are served.
 const DEFERRED_MANY: usize = 1 << 14;
 
 /// Bytes of replies that a client may leave unread while it goes on asking.
@@ -234,9 +233,9 @@ impl Sftp {
         result
     }
 
-    /// How far the client's window may be opened: fully, unless it is far ahead of what it reads.
-    pub fn window(&self) -> u32 {
-        if lock(&self.state).deferred.len() > DEFERRED_MANY { 2 } else { WINDOW }
+    /// Whether its client has asked for far more than it reads.
+    pub fn is_behind(&self) -> bool {
+        lock(&self.state).deferred.len() > DEFERRED_MANY
     }
 
     /// [`Sftp::feed`] without a connection. `blocked`: replies already wait for the client.

@@ -45,8 +45,8 @@ type Channels = Mutex<HashMap<ChannelId, Line>>;
 /// One open channel.
 #[derive(Clone)]
 enum Line {
-    /// Opened, and nothing asked of it yet.
-    Idle,
+    /// Opened then, and nothing asked of it yet.
+    Idle(Instant),
     Sftp(Arc<Sftp>),
     Scp(Scp),
     /// A command that waits for the end of its input; whether any came.
@@ -62,6 +62,8 @@ struct Serving {
     /// When the client last sent anything.
     active: Mutex<Instant>,
     reports: std::sync::atomic::AtomicU32,
+    /// How far its client's windows are opened.
+    window: std::sync::atomic::AtomicU32,
     _confined: Confined,
 }
 
@@ -258,6 +260,7 @@ fn enter(admission: Admission, tree: std::os::fd::OwnedFd, porch: Porch) -> std:
         channels: Mutex::default(),
         active: Mutex::new(Instant::now()),
         reports: std::sync::atomic::AtomicU32::new(0),
+        window: std::sync::atomic::AtomicU32::new(transport::window(Duration::ZERO)),
         _confined: confined,
     })
 }

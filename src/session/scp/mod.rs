@@ -47,11 +47,11 @@ impl Scp {
         }
     }
 
-    /// How far the client's window may be opened.
-    pub fn window(&self) -> u32 {
+    /// Whether its client has sent far more than is done.
+    pub fn is_behind(&self) -> bool {
         match self {
-            Self::Sink(sink) => sink.window(),
-            Self::Source(_) => super::transport::WINDOW,
+            Self::Sink(sink) => sink.is_behind(),
+            Self::Source(_) => false,
         }
     }
 

@@ -17,17 +17,17 @@ use crate::session::channel::{Shared, may_open};
 use crate::session::exec::Terminal;
 use crate::session::operations;
 use crate::session::reply::{DRAINING, NO_SUCH_FILE, Outcome, Refusal};
-use crate::session::transport::WINDOW;
+use crate::session::transport::WINDOW_MAX;
 use crate::session::upload::Upload;
 use crate::sftp::packet::OpenFlags;
 use crate::sftp::scp::{self, Event, Line, Options, ScpError};
 use crate::vpath::VirtualPath;
 
-/// Bytes waiting from which on the window is opened only a crack.
+/// Bytes waiting from which on no more is asked for.
 const WAITING_MANY: usize = 1 << 20;
 
 /// A client that keeps to its window has no more under way than what it had and what it was then given.
-const WAITING_MAX: usize = 2 * WINDOW as usize + WAITING_MANY;
+const WAITING_MAX: usize = 2 * WINDOW_MAX as usize + WAITING_MANY;
 
 /// WRITE, CREAT and TRUNC: each file is sent from its beginning.
 const FRESH: OpenFlags = OpenFlags(0x02 | 0x08 | 0x10);
@@ -116,8 +116,9 @@ impl Sink {
         state.busy || !state.ended
     }
 
-    pub fn window(&self) -> u32 {
-        if self.lock().waiting.len() > WAITING_MANY { 2 } else { WINDOW }
+    /// Whether its client has sent far more than is done.
+    pub fn is_behind(&self) -> bool {
+        self.lock().waiting.len() > WAITING_MANY
     }
 
     pub fn eof(self: &Arc<Self>) {

@@ -10,6 +10,7 @@ use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Line, Serving, enter};
 use crate::session::channel::{Outlet, Sftp, may_open};
@@ -83,9 +84,13 @@ impl Connection {
         session.close(id)
     }
 
-    /// Only a channel that nothing has been asked of can begin something.
-    fn is_idle(&self, id: ChannelId) -> Result<bool, russh::Error> {
-        Ok(matches!(self.serving()?.line(id), Some(Line::Idle)))
+    /// Only a channel that nothing has been asked of can begin something. The client has just heard that it was opened: this
+    /// is how far away it is, through whatever lies between.
+    fn begins(&self, id: ChannelId) -> Result<bool, russh::Error> {
+        let serving = self.serving()?;
+        let Some(Line::Idle(opened)) = serving.line(id) else { return Ok(false) };
+        serving.window.store(transport::window(opened.elapsed()), Ordering::Relaxed);
+        Ok(true)
     }
 }
 
@@ -156,14 +161,14 @@ impl Handler for Connection {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
-        serving.lines().insert(channel.id(), Line::Idle);
+        serving.lines().insert(channel.id(), Line::Idle(Instant::now()));
         let _ = session;
         reply.accept().await;
         Ok(())
     }
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
-        if name != "sftp" || !self.is_idle(id)? {
+        if name != "sftp" || !self.begins(id)? {
             return self.no_request(&format!("the subsystem {name:?}"), id, session);
         }
         let serving = self.serving()?;
@@ -174,7 +179,7 @@ impl Handler for Connection {
     }
 
     async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), Self::Error> {
-        if !self.is_idle(id)? {
+        if !self.begins(id)? {
             return self.no_request("a second command on a channel", id, session);
         }
         let shown = || crate::names::escaped(command).chars().take(200).collect::<String>();
@@ -207,7 +212,7 @@ impl Handler for Connection {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        if !self.is_idle(id)? {
+        if !self.begins(id)? {
             return self.no_request("a second shell on a channel", id, session);
         }
         self.no_command("a shell".to_owned(), id, session, 1)
@@ -237,11 +242,13 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
-        match self.serving.as_ref().and_then(|serving| serving.line(id)) {
-            Some(Line::Sftp(sftp)) => sftp.window(),
-            Some(Line::Scp(scp)) => scp.window(),
-            _ => transport::WINDOW,
-        }
+        let Some(serving) = &self.serving else { return 0 };
+        let behind = match serving.line(id) {
+            Some(Line::Sftp(sftp)) => sftp.is_behind(),
+            Some(Line::Scp(scp)) => scp.is_behind(),
+            _ => false,
+        };
+        if behind { 2 } else { serving.window.load(Ordering::Relaxed) }
     }
 
     async fn channel_eof(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
@@ -265,7 +272,7 @@ impl Handler for Connection {
                 let terminal = Terminal { ssh: session.handle(), id };
                 tokio::spawn(exec::hash_input(terminal, style, !any.load(Ordering::Relaxed)));
             }
-            Some(Line::Idle) => drop(serving.lines().insert(id, Line::Done)),
+            Some(Line::Idle(_)) => drop(serving.lines().insert(id, Line::Done)),
             Some(Line::Done) | None => {}
         }
         Ok(())
