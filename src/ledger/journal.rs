@@ -14,6 +14,11 @@ use crate::sys::durable;
 /// A segment takes no more frames beyond this: it is read whole at start (30 ms), and a month has a few dozen.
 pub const SEGMENT_BYTES: u64 = 32 << 20;
 
+/// Zeros that are written and synced ahead of the frames, for a hundred of them or so. What is written over them changes
+/// neither the file's length nor where it lies, so that its sync is one of data alone: 0.16 ms where one that
+/// the file grows with takes 0.44.
+const ROOM: u64 = 256 << 10;
+
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("{path}: {source}", path = path.display())]
@@ -41,6 +46,8 @@ pub struct Scan {
     pub hash: Hash,
     /// Where the next frame goes in the last segment.
     pub end: u64,
+    /// Up to where there is room for frames: nothing but zeros.
+    pub room: u64,
     pub tail: Option<Tail>,
 }
 
@@ -61,6 +68,8 @@ pub struct Journal {
     next: u64,
     hash: Hash,
     end: u64,
+    /// Up to here the file is zeros.
+    room: u64,
     buffer: Vec<u8>,
 }
 
@@ -91,22 +100,25 @@ impl Scan {
     pub fn of(dir: &Path) -> Result<Self, JournalError> {
         let segments = segments(dir)?;
         let Some(last) = segments.last() else {
-            return Ok(Self { segments, next: 0, hash: [0; 32], end: 0, tail: None });
+            return Ok(Self { segments, next: 0, hash: [0; 32], end: 0, room: 0, tail: None });
         };
         let (bytes, begin) = last.read()?;
         let (mut at, mut next, mut hash) = (begin, last.head.first, last.head.previous);
         let mut tail = None;
-        while at < bytes.len() {
+        // What may be frames; the rest is room for more.
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        while at < written {
             match read_frame(&bytes[at..], next, &hash) {
                 Ok(frame) => (at, next, hash) = (at + frame.len, next + 1, frame.hash),
                 Err(why) => {
-                    let rest = &bytes[at..];
+                    let rest = &bytes[at..written];
                     tail = Some(Tail { bytes: rest.len() as u64, why, settled: settled_in(rest) });
                     break;
                 }
             }
         }
-        Ok(Self { next, hash, end: at as u64, tail, segments })
+        let room = if tail.is_some() { at } else { bytes.len() };
+        Ok(Self { next, hash, end: at as u64, room: room as u64, tail, segments })
     }
 
     /// The hash of the frame before number `next`: what a database that holds `next` frames must have written down.
@@ -250,6 +262,7 @@ impl Journal {
             next: head.first,
             hash: head.previous,
             end,
+            room: end,
             buffer: Vec::new(),
         })
     }
@@ -272,6 +285,7 @@ impl Journal {
             next: scan.next,
             hash: scan.hash,
             end: scan.end,
+            room: scan.room,
             buffer: Vec::new(),
         })
     }
@@ -291,11 +305,16 @@ impl Journal {
         self.end >= SEGMENT_BYTES
     }
 
-    /// Goes on in a new segment. A crash before its name is durable leaves the old one the last, whole.
+    /// Goes on in a new segment. A crash before its name is durable leaves the old one the last, whole. It has no use for its
+    /// room any more.
     pub fn turn(&mut self, month: u32, log: &Frontier) -> Result<(), JournalError> {
+        if self.room > self.end {
+            let cut = self.file.set_len(self.end).and_then(|()| self.file.sync_all());
+            cut.map_err(|source| self.failed(source))?;
+        }
         let head = SegmentHead { ledger: self.ledger, month, first: self.next, previous: self.hash, log: log.clone() };
         let (path, file, end) = create_segment(&self.dir, &head)?;
-        (self.path, self.file, self.end) = (path, file, end);
+        (self.path, self.file, self.end, self.room) = (path, file, end, end);
         Ok(())
     }
 
@@ -308,10 +327,10 @@ impl Journal {
             next += 1;
         }
         let len = self.buffer.len() as u64;
-        let written =
-            durable::reserve(&self.file, self.end, len).and_then(|()| self.file.write_all_at(&self.buffer, self.end));
+        let written = self.make_room(len).and_then(|()| self.file.write_all_at(&self.buffer, self.end));
         if let Err(error) = written {
             let undone = self.file.set_len(self.end);
+            self.room = self.end;
             let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             return match (full, undone) {
                 (true, Ok(())) => Err(AppendError::Full),
@@ -319,7 +338,27 @@ impl Journal {
             };
         }
         (self.next, self.hash, self.end) = (next, hash, self.end + len);
+        self.room = self.room.max(self.end);
         Ok(())
+    }
+
+    /// Room for `len` bytes, and for some more, which a crash leaves as zeros after the last frame. Where the disk has no
+    /// more, for these alone.
+    fn make_room(&mut self, len: u64) -> io::Result<()> {
+        let (from, wanted) = (self.room.max(self.end), self.end + len);
+        if wanted <= self.room {
+            return Ok(());
+        }
+        let zeros = vec![0; usize::try_from(wanted + ROOM - from).unwrap_or(0)];
+        let roomy = durable::reserve(&self.file, from, zeros.len() as u64)
+            .and_then(|()| self.file.write_all_at(&zeros, from))
+            .and_then(|()| self.file.sync_all());
+        if roomy.is_ok() {
+            self.room = from + zeros.len() as u64;
+            return Ok(());
+        }
+        self.file.set_len(from)?;
+        durable::reserve(&self.file, self.end, len)
     }
 
     /// What was appended survives a power cut.

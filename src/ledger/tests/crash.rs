@@ -80,6 +80,13 @@ fn segment(dir: &Path) -> PathBuf {
     segments.pop().unwrap()
 }
 
+/// The segment's bytes, and how many of them are not room.
+fn frames(dir: &Path) -> (Vec<u8>, usize) {
+    let bytes = std::fs::read(segment(dir)).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    (bytes, end)
+}
+
 #[test]
 fn a_crash_at_any_step_loses_nothing_acknowledged() {
     let steps = [
@@ -123,21 +130,44 @@ fn a_patient_batch_shares_the_sync_of_the_next_one_and_needs_none() {
 #[test]
 fn a_power_cut_while_the_journal_is_written_leaves_a_batch_or_nothing() {
     let (_scratch, before, after) = stopped_at(Step::JournalWritten);
-    let (short, long) = (std::fs::read(segment(&before)).unwrap(), std::fs::read(segment(&after)).unwrap());
+    let ((_, short), (long, end)) = (frames(&before), frames(&after));
     let name = segment(&after).file_name().unwrap().to_owned();
     let torn = |bytes: &[u8], third: bool| {
         let dir = mixed(&[(&before, "live"), (&before, "epoch-2026-11"), (&before, "layout"), (&before, "journal")]);
         std::fs::write(dir.path().join("journal").join(&name), bytes).unwrap();
         check(dir.path(), Some(third));
     };
-    for cut in [short.len() + 1, short.len() + 40, (short.len() + long.len()) / 2, long.len() - 1] {
+    for cut in [short + 1, short + 40, (short + end) / 2, end - 1] {
         torn(&long[..cut], false);
-        // The length was written and the bytes were not.
+        // The zeros were there and the bytes are not.
         let mut zeros = long[..cut].to_vec();
         zeros.resize(long.len(), 0);
         torn(&zeros, false);
     }
     torn(&long, true);
+}
+
+#[test]
+fn zeros_after_the_last_frame_are_room_for_the_next_and_no_torn_one() {
+    let (_scratch, _, after) = stopped_at(Step::LiveFlushed);
+    let (bytes, end) = frames(&after);
+    assert!(bytes.len() > end, "it was made beforehand");
+    // Of another length, or none: as a full disk leaves it, and as an earlier version wrote.
+    for room in [0, 1, 5_000, bytes.len() - end] {
+        std::fs::write(segment(&after), &bytes[..end + room]).unwrap();
+        let (ledger, found) = open(&after, options()).unwrap();
+        assert!(!found.iter().any(|found| matches!(found, Recovery::TornTail { .. })), "{room}: {found:?}");
+        let size = ledger.head().size;
+        ledger.commit(event(Kind::Listed)).unwrap();
+        ledger.close();
+        let (ledger, _) = open(&after, options()).unwrap();
+        assert_eq!(ledger.head().size, size + 1);
+        ledger.close();
+        std::fs::write(segment(&after), &bytes).unwrap();
+        for part in ["live", "epoch-2026-11"] {
+            std::fs::remove_dir_all(after.join(part)).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -49,7 +49,8 @@ fn an_older_journal_under_newer_databases_is_refused() {
 fn a_flipped_bit_in_an_acknowledged_frame_is_refused_wherever_it_is() {
     let (_scratch, _, dir) = ledger();
     let whole = std::fs::read(segment(&dir)).unwrap();
-    for at in (0..whole.len()).step_by(97) {
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in (0..end).step_by(97) {
         let mut flipped = whole.clone();
         flipped[at] ^= 4;
         std::fs::write(segment(&dir), &flipped).unwrap();
@@ -76,9 +77,15 @@ fn a_flipped_bit_is_refused_even_when_no_database_is_left_to_tell() {
 #[test]
 fn a_cut_off_journal_is_refused() {
     let (_scratch, _, dir) = ledger();
-    let bytes = std::fs::read(segment(&dir)).unwrap();
-    std::fs::write(segment(&dir), &bytes[..bytes.len() - 10]).unwrap();
+    let mut bytes = std::fs::read(segment(&dir)).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    std::fs::write(segment(&dir), &bytes[..end - 10]).unwrap();
     assert!(matches!(refusal(&dir), OpenError::JournalDamaged { frame: 2, .. }));
+    // Made to look as if it had never been written.
+    let last = bytes.windows(4).rposition(|four| four == b"SJF1").unwrap();
+    bytes[last..].fill(0);
+    std::fs::write(segment(&dir), &bytes).unwrap();
+    assert!(matches!(refusal(&dir), OpenError::Ahead { held: 3, written: 2, .. }));
     std::fs::remove_dir_all(dir.join("journal")).unwrap();
     assert!(matches!(refusal(&dir), OpenError::JournalMissing));
 }
