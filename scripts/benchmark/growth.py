@@ -73,7 +73,7 @@ def amount(kind, point):
 
 def exponent(kind, rows, name, figure):
     """Of the end of the curve: 1 is linear. None where there is too little of it."""
-    usable = [(point, row[name][figure.key]) for point, row in rows if point > max(0, figure.least - 1) and row[name][figure.key] > 0]
+    usable = [(point, row[name][figure.key]) for point, row in rows if point >= max(1, figure.least) and row[name][figure.key] > 0]
     if len(usable) < 2:
         return None
     last, value = usable[-1]
