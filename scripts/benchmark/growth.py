@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from . import report
 
-BEGIN, END, BEFORE = "<!-- scaling -->", "<!-- end of scaling -->", "## What a small file waits for"
-NOTHING_YET = "No run on a quiet machine has been recorded yet."
+BEGIN, END = "<!-- scaling -->", "<!-- end of scaling -->"
 MARKS = {"sealdrop": "s", "openssh": "o"}
 BOTH = "*"
 WIDTH, HEIGHT = 60, 14
@@ -32,7 +31,7 @@ class Figure:
 def text(result):
     """One kind of growth, as a section of the page."""
     kind, rows = result["kind"], result["rows"]
-    parts = [f"### By {kind.axis}", "", *table(kind, rows), "", sentence(kind, rows)]
+    parts = [f"### By {kind.axis}", "", f"{kind.what[0].upper()}{kind.what[1:]}.", "", *table(kind, rows), "", sentence(kind, rows)]
     if kind.note:
         parts += ["", kind.note]
     for figure in kind.figures:
@@ -94,7 +93,8 @@ def sentence(kind, rows):
             one, other = first[1][name][figure.key], last[1][name][figure.key]
             grown.append(f"{figure.title.split(',')[0]} ×{number_of(other / one)}{slope(kind, rows, name, figure)}{per_one(kind, rows, name, figure)}")
         said.append(f"{name}: {', '.join(grown)}")
-    return f"From {amount(kind, first[0])} to {amount(kind, last[0])} ({kind.what}): {'; '.join(said)}."
+    unit = "" if getattr(kind, "bytes", False) else f" {kind.axis}"
+    return f"From {amount(kind, first[0])} to {amount(kind, last[0])}{unit}: {'; '.join(said)}."
 
 
 def slope(kind, rows, name, figure):
@@ -153,8 +153,6 @@ def page(results, bench):
 def write(results, bench):
     """Each section in the place of the one that was there; those that were not measured now stay."""
     whole = report.PAGE.read_text(encoding="utf-8")
-    if BEGIN not in whole:
-        whole = whole.replace(BEFORE, f"## Scaling\n\n{BEGIN}\n\n{NOTHING_YET}\n\n{END}\n\n{BEFORE}")
     before, rest = whole.split(BEGIN)
     old, after = rest.split(END)
     sections = dict((part.splitlines()[0], part.strip()) for part in ("\n" + old).split("\n### ")[1:])
