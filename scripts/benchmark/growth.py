@@ -88,10 +88,12 @@ def sentence(kind, rows):
     for server in kind.servers:
         name, grown = server.name, []
         for figure in kind.figures:
-            if figure.sort == "share":
+            # Of one file, time says what speed says.
+            if figure.sort == "share" or figure.sort == "speed" and getattr(kind, "bytes", False):
                 continue
             one, other = first[1][name][figure.key], last[1][name][figure.key]
-            grown.append(f"{figure.title.split(',')[0]} ×{number_of(other / one)}{slope(kind, rows, name, figure)}{per_one(kind, rows, name, figure)}")
+            more = slope(kind, rows, name, figure) + per_one(kind, rows, name, figure)
+            grown.append(f"{figure.title.split(',')[0]} ×{number_of(other / one)}{more}")
         said.append(f"{name}: {', '.join(grown)}")
     unit = "" if getattr(kind, "bytes", False) else f" {kind.axis}"
     return f"From {amount(kind, first[0])} to {amount(kind, last[0])}{unit}: {'; '.join(said)}."

@@ -279,7 +279,8 @@ class EventsInTheLedger(Kind):
                Figure("memory", "keeper at rest, PSS in MiB", "memory", plot=True), Figure("disk", "on disk, MiB", "memory"))
     servers = (Site,)
     note = ("The events are times that clients set. A million by another way, and verified: "
-            "`SEALDROP_TEST_EVENTS=1000000 cargo test --release --lib ledger::tests::scale -- --nocapture` ([ledger.md](ledger.md#limits)).")
+            "`SEALDROP_TEST_EVENTS=1000000 cargo test --release --lib ledger::tests::scale -- --nocapture` "
+            "([ledger.md](ledger.md#limits)).")
     STEP = 50_000
 
     def points(self, bench):
@@ -297,7 +298,8 @@ class EventsInTheLedger(Kind):
         file = server.bench.file("small", 1000)
         with Client(server) as client:
             puts = [client.take(f"put {file} {server.up}/at-{point}-{number}") for number in range(20)]
-        return {"put": statistics.median(puts) * 1000, "start": statistics.median(starts), "memory": memory / MIB, "disk": disk / MIB}
+        put, start = statistics.median(puts) * 1000, statistics.median(starts)
+        return {"put": put, "start": start, "memory": memory / MIB, "disk": disk / MIB}
 
     def fill(self, server, count):
         """In steps: what is set without waiting for the ledger would pile up before it."""
@@ -312,9 +314,10 @@ class EventsInTheLedger(Kind):
 
 
 class SizeOfAFile(Kind):
-    name, what, axis = "size", "bytes of one file", "size"
-    figures = (Figure("put", "put, ms", "time", plot=True), Figure("put_speed", "put, MiB/s", "speed", plot=True), Figure("get", "get, ms", "time"),
-               Figure("get_speed", "get, MiB/s", "speed", plot=True), Figure("cpu", "CPU s/GiB, put and get", "share", least=4 * MIB),
+    name, what, axis = "size", "one file, put and then got", "size"
+    figures = (Figure("put", "put, ms", "time"), Figure("put_speed", "put, MiB/s", "speed", plot=True),
+               Figure("get", "get, ms", "time"), Figure("get_speed", "get, MiB/s", "speed", plot=True),
+               Figure("cpu", "CPU s/GiB, put and get", "share", least=4 * MIB),
                Figure("memory", "peak PSS, MiB", "memory"))
     note = "Up to 1 GiB is sent from memory, beyond from the disk that the servers write to as well."
     SIZES = (1, KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 4 * GIB, 10 * GIB, 50 * GIB, 100 * GIB)
@@ -337,9 +340,9 @@ class SizeOfAFile(Kind):
         begun = server.group.cpu()
         with Peak(server) as peak:
             with Client(server) as client:
-                put = statistics.median(client.take(f"put {local} {server.up}/{point}-{number}") for number in range(times))
+                put = statistics.median(client.take(f"put {local} {server.up}/{point}-{n}") for n in range(times))
             with Client(server, pulling=True) as client:
-                get = statistics.median(client.take(f"get {server.down}/{point}-{number} /dev/null") for number in range(times))
+                get = statistics.median(client.take(f"get {server.down}/{point}-{n} /dev/null") for n in range(times))
         used = server.group.cpu() - begun
         mib = point / MIB
         return {"put": put * 1000, "put_speed": mib / put, "get": get * 1000, "get_speed": mib / get,
