@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +101,8 @@ class Server:
         self.group = Group(self.name.replace(" ", "-"))
         self.port = free_port()
         self.process = None
+        # From here on it is stopped with the others, also when its start does not succeed.
+        bench.kept[self.name] = self
 
     def user(self, pulling):
         """Who pushes, or pulls; with most servers the same."""
@@ -264,33 +267,39 @@ class RcloneCrypt(Server):
 class Bench:
     """One run: a directory on a fresh file system, the files that are sent, and the servers as they are needed."""
 
-    def __init__(self, program, scale):
-        self.program, self.scale = program.resolve(), scale
-        self.kept = {}
+    def __init__(self, program, scale, room=24 << 30):
+        self.program, self.scale, self.room = program.resolve(), scale, room
+        self.kept, self.undone = {}, ExitStack()
 
     def __enter__(self):
-        # Not below /tmp: sshd refuses a chroot that others could rename a part of.
-        self.dir = Path(tempfile.mkdtemp(prefix="sealdrop-bench-", dir="/mnt"))
-        self.disk = Disk(self.dir)
+        with ExitStack() as undone:
+            # Not below /tmp: sshd refuses a chroot that others could rename a part of.
+            self.dir = Path(tempfile.mkdtemp(prefix="sealdrop-bench-", dir="/mnt"))
+            undone.callback(shutil.rmtree, self.dir, ignore_errors=True)
+            self.disk = Disk(self.dir, self.room, undone)
+            undone.callback(self.stop)
+            self.undone = undone.pop_all()
         return self
 
     def __exit__(self, *failure):
-        for server in self.kept.values():
-            server.stop()
-        self.disk.close()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        self.undone.close()
+
+    def stop(self):
+        """Every server, also when one of them does not stop as it should."""
+        with ExitStack() as stopping:
+            for server in self.kept.values():
+                stopping.callback(server.stop)
+            self.kept = {}
 
     def server(self, kind):
         """Of each kind one, started when it is first asked for."""
         if kind.name not in self.kept:
-            self.kept[kind.name] = kind(self)
+            kind(self)
         return self.kept[kind.name]
 
     def fresh(self):
         """Every server is stopped and the disk made anew: what one work left does not weigh on the next."""
-        for server in self.kept.values():
-            server.stop()
-        self.kept = {}
+        self.stop()
         self.disk.renew()
 
     def size(self, count):
@@ -300,19 +309,19 @@ class Bench:
         """Random bytes, outside the disk that is measured: read from memory."""
         path = Path(f"/dev/shm/sealdrop-bench-{os.getpid()}-{name}")
         if not path.exists():
+            self.disk.also(path)
             with path.open("wb") as out:
                 for at in range(0, size, 1 << 20):
                     out.write(os.urandom(min(1 << 20, size - at)))
-            self.disk.also(path)
         return path
 
     def folder(self, name, count, size):
         path = Path(f"/dev/shm/sealdrop-bench-{os.getpid()}-{name}")
         if not path.exists():
             path.mkdir()
+            self.disk.also(path)
             for number in range(count):
                 (path / f"image-{number:05}.dcm").write_bytes(os.urandom(size))
-            self.disk.also(path)
         return path
 
 
@@ -322,13 +331,13 @@ class Disk:
     Its image has its room beforehand and is written past the page cache. Otherwise each block is copied and kept twice, and each
     fsync is also one of the file system below, which has to find room first: costs that no server has, of the order of all others."""
 
-    SIZE = 24 << 30
-
-    def __init__(self, where):
-        self.where, self.made = where, []
+    def __init__(self, where, size, undone):
+        """What it makes is taken away by `undone`, however far it came."""
+        self.where, self.made, self.device = where, [], None
         self.image = where.with_suffix(".img")
+        undone.callback(self.close)
         with self.image.open("wb") as image:
-            os.posix_fallocate(image.fileno(), 0, self.SIZE)
+            os.posix_fallocate(image.fileno(), 0, size)
         attach = ["losetup", "--direct-io=on", "--sector-size=4096", "--find", "--show", self.image]
         self.device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
         self.mount()
@@ -346,7 +355,9 @@ class Disk:
 
     def close(self):
         for path in self.made:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        subprocess.run(["umount", "-l", self.where], check=False)
-        subprocess.run(["losetup", "--detach", self.device], check=False)
-        self.image.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if os.path.ismount(self.where):
+            subprocess.run(["umount", "-l", self.where], check=False)
+        if self.device:
+            subprocess.run(["losetup", "--detach", self.device], check=False)
+        self.image.unlink(missing_ok=True)
