@@ -389,8 +389,7 @@ pub async fn set_times(
         })
         .await?;
     }
-    drop(keeper.ledger.submit(Batch { events: vec![event], ..Batch::default() }));
-    Ok(Answer::Done)
+    keeper.record_event(event).await.map(|()| Answer::Done)
 }
 
 /// What is left to the user: of the quota if there is one, else of the disk.

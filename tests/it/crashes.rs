@@ -1,6 +1,7 @@
 //! `kill -9` of any process at any moment: nothing that was acknowledged is missing, nothing half-done is delivered, and
 //! where one session dies the others go on.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -26,7 +27,8 @@ fn a_killed_session_takes_no_other_along() {
     site.partner().put(&site.file("next.dcm", b"next"), "/radiology/next.dcm");
 }
 
-/// Pushes small files for ever and prints each name once the server has said OK; the caller kills what it likes.
+/// Pushes small files for ever, sets the time of each, and prints its name once the server has said OK to both; the caller kills
+/// what it likes.
 fn acknowledged_before(site: &Site, kill: impl FnOnce(&Site), wanted: usize) -> Vec<String> {
     let script = format!(
         "import paramiko\n\
@@ -40,6 +42,7 @@ fn acknowledged_before(site: &Site, kill: impl FnOnce(&Site), wanted: usize) -> 
              out = sftp.file('/radiology/' + name, 'w')\n    \
              out.write(name.encode() * 1000)\n    \
              sftp._request(paramiko.sftp.CMD_CLOSE, out.handle)\n    \
+             sftp.utime('/radiology/' + name, (1, 1))\n    \
              print(name, flush=True)\n    \
              n += 1\n",
         known = site.place().known_hosts(),
@@ -67,9 +70,16 @@ fn acknowledged_before(site: &Site, kill: impl FnOnce(&Site), wanted: usize) -> 
 #[track_caller]
 fn assert_all_there(site: &Site, names: &[String]) {
     let delivered = site.recipient(RADIOLOGY).delivered();
+    let logged = |kind: &str| -> HashSet<String> {
+        let events = site.events_of(kind, "").into_iter().filter_map(|event| Some(event["path"].as_str()?.to_owned()));
+        events.collect()
+    };
+    let (committed, times_set) = (logged("upload-committed"), logged("times-set"));
     for name in names {
         assert!(delivered.contains(name), "{name} was acknowledged and is not delivered");
-        assert!(!site.events_of("upload-committed", name).is_empty(), "{name} was acknowledged and is not in the log");
+        let path = format!("/radiology/{name}");
+        assert!(committed.contains(&path), "{name} was acknowledged and is not in the log");
+        assert!(times_set.contains(&path), "the time of {name} was acknowledged and is not in the log");
     }
     for name in names.iter().rev().take(3) {
         let bytes = site.recipient(RADIOLOGY).get(&format!("/inbox/partner/{name}"));
