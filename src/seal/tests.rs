@@ -394,10 +394,11 @@ proptest! {
     }
 
     #[test]
-    fn any_change_anywhere_in_a_larger_file_is_refused(at in HEADER_LEN..HEADER_LEN + RECORD_LEN + 900, to: u8) {
+    fn any_change_after_the_envelope_of_a_larger_file_is_refused(at: proptest::sample::Index, to: u8) {
         let made = made("larger", Kem::X25519, CHUNK + 300);
         let mut bytes = made.bytes();
-        let at = at % bytes.len();
+        // What is before it is tried byte by byte above: the envelope's revision is free to change.
+        let at = HEADER_LEN + at.index(bytes.len() - HEADER_LEN);
         prop_assume!(bytes[at] != to);
         bytes[at] = to;
         prop_assert!(open_whole(&bytes, &made.identity).is_err());
