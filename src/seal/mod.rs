@@ -5,6 +5,7 @@
 //! setting here. The one thing it takes from outside is randomness, and that straight from the kernel.
 
 mod aead;
+mod dhkem;
 mod digest;
 mod envelope;
 mod error;

@@ -12,6 +12,7 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::dhkem::FastP256;
 use super::keys::Entropy;
 use super::ssh::SshKey;
 use super::stanza::{
@@ -227,6 +228,7 @@ impl Recipient {
         };
         let (info, aad) = (hpke_info(head), stanza_aad(head, HPKE, &key_id));
         let (encapsulated, wrapped) = match kem {
+            Kem::P256 if entropy.is_kernel() => wrap::<FastP256>(public, entropy, &info, &aad, key.expose()),
             Kem::P256 => wrap::<P256>(public, entropy, &info, &aad, key.expose()),
             Kem::X25519 => wrap::<X25519>(public, entropy, &info, &aad, key.expose()),
             Kem::MlKem768P256 => wrap::<PqP256>(public, entropy, &info, &aad, key.expose()),
