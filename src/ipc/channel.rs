@@ -185,13 +185,14 @@ fn encode<T: Serialize + ?Sized>(message: &T, descriptors: &[BorrowedFd<'_>]) ->
 }
 
 fn receive<T: DeserializeOwned>(fd: BorrowedFd<'_>) -> Received<T> {
-    let mut buffer = vec![0; MESSAGE_MAX];
-    let Some(Packet { len, cut, descriptors_cut, descriptors }) = packet::receive(fd, &mut buffer)? else {
+    // As long as the message: most have a few hundred bytes, and what is cleared before and wiped after is what is
+    // allocated. It is wiped when it leaves scope, whatever is decided next.
+    let Some(len) = packet::next_len(fd)? else { return Ok(None) };
+    let mut bytes = Zeroizing::new(vec![0; len.min(MESSAGE_MAX)]);
+    let Some(Packet { len, cut, descriptors_cut, descriptors }) = packet::receive(fd, &mut bytes)? else {
         return Ok(None);
     };
-    buffer.truncate(len);
-    // Wiped when it leaves scope, whatever is decided next; beyond `len` nothing was ever written.
-    let bytes = Zeroizing::new(buffer);
+    bytes.truncate(len);
     if cut {
         return Err(ChannelError::TooLong);
     }
@@ -227,6 +228,15 @@ mod tests {
         drop(a);
         assert_eq!(b.send(&1u8, &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert!(b.recv::<u8>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_went_with_messages_unread_is_gone_whatever_it_said_last() {
+        let (a, b) = pair().unwrap();
+        b.send(&1u8, &[]).unwrap();
+        a.send(&"its last word".to_owned(), &[]).unwrap();
+        drop(a);
+        assert!(b.recv::<String>().unwrap().is_none());
     }
 
     #[test]

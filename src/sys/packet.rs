@@ -105,6 +105,25 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     }
 }
 
+/// How many bytes the next packet has, waiting for one as [`receive`] does; `None` or 0 if the peer is gone. Whoever is alone in
+/// receiving receives that packet next.
+pub fn next_len(fd: BorrowedFd<'_>) -> io::Result<Option<usize>> {
+    loop {
+        // SAFETY: no byte is written to a buffer of no length; MSG_TRUNC asks for the packet's own.
+        let len = unsafe { libc::recv(fd.as_raw_fd(), ptr::null_mut(), 0, libc::MSG_PEEK | libc::MSG_TRUNC) };
+        if len >= 0 {
+            return Ok(Some(len as usize));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // The peer closed its end with packets of ours unread. Said once: whoever asked again would get its last packets.
+            Some(libc::ECONNRESET) => return Ok(None),
+            _ => return Err(error),
+        }
+    }
+}
+
 /// Receives one packet into `buffer`. `None`: the peer is gone (or sent an empty packet, which no conversation has).
 pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
