@@ -37,8 +37,9 @@ use crate::sftp::status::Status;
 use crate::sums::{Keeps, Sums};
 use crate::vpath::VirtualPath;
 
-/// Sealed bytes gathered before they are written: a file of up to 15 records is one write.
-const WRITE_BUFFER: usize = 1 << 20;
+/// Sealed bytes gathered before they are written. The disk has begun with the first when the last arrive, and each upload has a
+/// buffer of this size.
+const WRITE_BUFFER: usize = HEADER_LEN + 4 * RECORD_LEN;
 
 /// After so many bytes the journal is renewed: what a killed session loses.
 const JOURNAL_EVERY: u64 = 8 << 20;

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::seal::Midstate;
 
 /// Up to here it is hashed at once: for a small file a change of threads costs more than it gives.
-const ALONE: u64 = 1 << 20;
+const ALONE: u64 = 128 << 10;
 
 /// Bytes handed over at once; waking the thread for each record would cost a tenth of what hashing it does.
 const BATCH: usize = 128 << 10;
