@@ -1,16 +1,13 @@
-//! The committer: one thread, the only writer. It takes what all sessions are waiting on, gives numbers, writes the
+//! The committer: the only writer, one thread at a time (`queue`). It takes what sessions are waiting on, gives numbers, writes the
 //! journal durably, then changes the month's database and the live one in memory, and only then says so to anybody; the
 //! settler brings the changes to the disk later. An error on that way ends the process: nobody knows what is on the disk then but the
 //! recovery at the next start.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
 
 use super::ballast::Ballast;
 use super::certificate::{CERTIFICATE_NAMESPACE, CertificateFacts, CertificateRecord};
@@ -23,6 +20,7 @@ use super::live::{self, Refusal};
 use super::month::{self, Month, Months, Start};
 use super::paper::{Paper, PaperFacts};
 use super::proof::InclusionProof;
+use super::queue::Answer;
 use super::receipt::{Receipt, ReceiptFacts, SignError, Signer};
 use super::record::{Batch, Committed, Earlier, ReceiptRecord, Stored, Write};
 use super::recovery::{self, OpenError, ROOM_BYTES};
@@ -32,9 +30,6 @@ use super::veil::{Name, Veil};
 use crate::names::Digest;
 use crate::sys::files::Lock;
 use crate::vpath::VirtualPath;
-
-/// How many batches share one journal sync. Beyond it waiting costs more than it saves.
-const GROUP_MAX: usize = 256;
 
 /// What the committer and the readers share.
 pub struct Core {
@@ -57,13 +52,6 @@ impl Core {
         Arc::clone(&self.signer.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
-
-pub enum Job {
-    Commit(Batch, Answer),
-    Close,
-}
-
-type Answer = oneshot::Sender<Result<Committed, LedgerError>>;
 
 /// Where a crash can fall. The tests stop at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +80,7 @@ pub struct Committer {
 
 /// Why no more can be committed.
 #[derive(Debug, thiserror::Error)]
-enum Fatal {
+pub enum Fatal {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -115,49 +103,8 @@ struct Accepted {
 }
 
 impl Committer {
-    /// Serves until the ledger is closed or every handle is gone.
-    pub fn run(mut self, jobs: &Receiver<Job>) {
-        let mut open = true;
-        while open {
-            let mut group = Vec::new();
-            // Events that no checkpoint covers yet wait for one no longer than the others.
-            let waits = self.core.options.checkpoint_every.filter(|_| self.signed < self.applied.log.size());
-            let job = match waits {
-                Some(every) => jobs.recv_timeout(every.saturating_sub(self.waited().unwrap_or(every))),
-                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match job {
-                Ok(Job::Commit(batch, answer)) => group.push((batch, answer)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => {
-                    open = false;
-                    // The last one of a run covers it whole.
-                    self.signed_at = None;
-                }
-            }
-            let begun = Instant::now();
-            while open && group.len() < GROUP_MAX {
-                // Who reads one file after the other tells of the end of one just before it opens the next.
-                let patient = !group.is_empty() && group.iter().all(|(batch, _)| batch.patient);
-                let patience = if patient { self.core.options.patience } else { Duration::ZERO };
-                match jobs.recv_timeout(patience.saturating_sub(begun.elapsed())) {
-                    Ok(Job::Commit(batch, answer)) => group.push((batch, answer)),
-                    Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => open = false,
-                    Err(RecvTimeoutError::Timeout) => break,
-                }
-            }
-            // sled panics where it should return; that is no better than an error.
-            match catch_unwind(AssertUnwindSafe(|| self.commit(group))) {
-                Ok(Ok(())) => {}
-                #[cfg(test)]
-                Ok(Err(Fatal::Test)) => return,
-                Ok(Err(fatal)) => die(&fatal.to_string()),
-                Err(_) => die("the committer panicked"),
-            }
-        }
-    }
-
-    fn commit(&mut self, group: Vec<(Batch, Answer)>) -> Result<(), Fatal> {
+    /// Makes a group of batches durable and answers each; without any, stores the checkpoint that is due.
+    pub fn commit(&mut self, group: Vec<(Batch, Answer)>) -> Result<(), Fatal> {
         if group.is_empty() {
             // A checkpoint is due. Not where there is no room: it can wait.
             if !self.is_checkpoint_due(&self.applied)
@@ -271,6 +218,12 @@ impl Committer {
 
     fn waited(&self) -> Option<Duration> {
         self.signed_at.map(|since| since.elapsed())
+    }
+
+    /// Events that no checkpoint covers yet wait for one no longer than until then.
+    pub fn checkpoint_at(&self) -> Option<Instant> {
+        let every = self.core.options.checkpoint_every.filter(|_| self.signed < self.applied.log.size())?;
+        Some(self.signed_at.map_or_else(Instant::now, |since| since + every))
     }
 
     fn is_checkpoint_due(&self, next: &Applied) -> bool {

@@ -13,7 +13,7 @@
 //! | [`alarm`], [`approval`] | what is wrong, and who is told; what waits for a second person |
 //! | [`signers`] | whose signatures count, for whoever checks a receipt |
 //! | [`store`], [`listing`] | [`Ledger`], the handle: submit, read, list |
-//! | `committer`, `settler` | the one writer, and the order of its steps; the databases' way to the disk |
+//! | `queue`, `committer`, `settler` | what waits to be committed; the one writer, and the order of its steps; the databases' way to the disk |
 //! | `frame`, `journal` | the journal: its bytes, its files |
 //! | `database`, `live`, `month` | sled: one database, the live one, the months' |
 //! | [`merkle`], [`checkpoint`], [`note`], [`proof`] | the log's tree and its proofs; its head, signed |
@@ -47,6 +47,7 @@ pub mod paper;
 pub mod policies;
 pub mod proof;
 mod prune;
+mod queue;
 pub mod receipt;
 pub mod record;
 mod recovery;

@@ -3,7 +3,6 @@
 //! the journal, durably, even if its acknowledgement is still on the way.
 
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoint;
-use super::committer::{Committer, Core, Job};
+use super::committer::{Committer, Core};
 use super::database::DatabaseError;
 use super::journal::Written;
 use super::live::{self, ReceiptPlace, Refusal};
 use super::merkle::{self, Frontier, Hash};
 use super::month::{Month, MonthError, Months};
 use super::proof::InclusionProof;
+use super::queue::Queue;
 use super::receipt::{SignError, Signer};
 use super::record::{Batch, Committed, DropRecord, ReceiptRecord, Usage};
 use super::recovery::{self, OpenError, Recovery};
@@ -32,8 +32,19 @@ use crate::vpath::VirtualPath;
 #[derive(Clone)]
 pub struct Ledger {
     pub(super) core: Arc<Core>,
-    jobs: Sender<Job>,
-    committer: Arc<Mutex<Option<JoinHandle<()>>>>,
+    writer: Arc<Writer>,
+}
+
+/// The queue, which is closed with the last handle of the ledger, and the thread that serves it.
+struct Writer {
+    queue: Arc<Queue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 #[derive(Clone)]
@@ -145,20 +156,18 @@ impl Ledger {
             signed: 0,
             signed_at: None,
         };
-        let (jobs, queue) = channel();
-        let thread = std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || committer.run(&queue))
-            .map_err(failed)?;
-        Ok((Self { core, jobs, committer: Arc::new(Mutex::new(Some(thread))) }, opened.found))
+        let queue = Arc::new(Queue::new(committer));
+        let theirs = Arc::clone(&queue);
+        let thread =
+            std::thread::Builder::new().name("ledger".to_owned()).spawn(move || theirs.serve()).map_err(failed)?;
+        Ok((Self { core, writer: Arc::new(Writer { queue, thread: Mutex::new(Some(thread)) }) }, opened.found))
     }
 
     /// Hands over one batch. Resolves when it is durable, or was refused and nothing of it is kept. The channel is
     /// closed without an answer only when the ledger was closed.
     pub fn submit(&self, batch: Batch) -> oneshot::Receiver<Result<Committed, LedgerError>> {
         let (answer, receiver) = oneshot::channel();
-        // A closed queue drops the answer, which is what the receiver then reports.
-        let _ = self.jobs.send(Job::Commit(batch, answer));
+        self.writer.queue.submit(batch, answer);
         receiver
     }
 
@@ -167,15 +176,17 @@ impl Ledger {
         self.submit(batch).await.unwrap_or(Err(LedgerError::Stopped))
     }
 
-    /// The same for callers that may block (never inside a runtime's task).
+    /// The same for callers that may block (never inside a runtime's task): their own thread commits, if none does.
     pub fn commit(&self, batch: Batch) -> Result<Committed, LedgerError> {
-        self.submit(batch).blocking_recv().unwrap_or(Err(LedgerError::Stopped))
+        let (answer, receiver) = oneshot::channel();
+        self.writer.queue.commit(batch, answer);
+        receiver.blocking_recv().unwrap_or(Err(LedgerError::Stopped))
     }
 
     /// Finishes what was submitted and ends the committer. Reading goes on as long as there are handles.
     pub fn close(self) {
-        let _ = self.jobs.send(Job::Close);
-        let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.writer.queue.close();
+        let thread = self.writer.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic there has ended the process already.
             let _ = thread.join();
