@@ -1,5 +1,6 @@
 """What is measured. A work is done by each server in turn, round by round, so that what else the machine does falls on all."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ class Work:
     # The target of issue and documentation: what ratio of speed to the first peer is to be reached.
     target = None
     peers = (OpenSSH,)
+    # A module of Python that it needs, and the package that brings it.
+    needs = None
     # What one figure counts, for the table.
     unit = "MiB/s"
 
@@ -52,6 +55,13 @@ class Work:
                 print(f"{self.name:<12} round {number + 1}/{rounds}  {server.name:<22} {seconds:8.2f} s  {amount / seconds:10.1f} {self.unit}",
                       file=sys.stderr)
         return {"work": self, "figures": figures}
+
+
+def possible(work):
+    if not work.needs or importlib.util.find_spec(work.needs[0]):
+        return True
+    print(f"{work.needs[1]} is not installed: {work.name} is left out", file=sys.stderr)
+    return False
 
 
 def available(kind):
@@ -170,6 +180,20 @@ class Logins(Work):
         return count
 
 
+class LightLogins(Work):
+    """By a client that costs little (`logins`): stock sftp, two processes for each login, takes more time than our server."""
+
+    name, what, target, unit = "light-logins", "logins by a light client (libssh2), 4 at once, curve25519, up to an open SFTP channel", 6.0, "logins/s"
+    needs = ("ssh2", "ssh2-python")
+    COUNT = 400
+
+    def once(self, server, number):
+        count = max(8, server.bench.size(self.COUNT))
+        client = Path(__file__).with_name("logins.py")
+        subprocess.run([sys.executable, client, str(server.port), server.user(False), server.key(False), str(count)], check=True)
+        return count
+
+
 class Listing(Work):
     """All names of a folder are hard links to a few files: what is measured is the listing."""
 
@@ -283,5 +307,5 @@ class Memory(Work):
 
 
 def all_works():
-    return [Put(), Get(), PutMany(), PutManyDurable(), GetMany(), Sessions(8), Sessions(64), Logins(), Memory(), FarAway("put"), FarAway("get"),
+    return [Put(), Get(), PutMany(), PutManyDurable(), GetMany(), Sessions(8), Sessions(64), Logins(), LightLogins(), Memory(), FarAway("put"), FarAway("get"),
             Listing(), EqualPut(), EqualGet()]
