@@ -7,7 +7,7 @@ use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::reader::{ReadAt, ReadError};
-use super::{CHUNK, FileKey, Head, RECORD_LEN, Records, SIZE_MAX, SealError, record_offset};
+use super::{FileKey, Head, RECORD_LEN, Records, SIZE_MAX, record_offset};
 use crate::sums::{Keeps, Sums};
 
 #[cfg(not(feature = "fips"))]
@@ -149,14 +149,13 @@ fn counted(state: &[u8]) -> Option<u64> {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]).checked_mul(64)?.checked_add(rest.into())
 }
 
-/// Reads `records` full records of an unfinished file back, opens each, and hashes them and `tail` in order.
+/// Reads `records` full records of an unfinished file back, opens each, and hashes them in order.
 pub fn rehash<F: ReadAt>(
     file: &F,
     head: &Head,
     key: &FileKey,
     generations: &[(u64, u32)],
     records: u64,
-    tail: &[u8],
     keeps: Keeps,
 ) -> Result<Midstate, ReadError> {
     let mut midstate = Midstate::keeping(keeps);
@@ -168,9 +167,5 @@ pub fn rehash<F: ReadAt>(
         let generation = at.map_or(0, |at| generations[at].1);
         midstate.update(opener.open(index, generation, false, &mut buffer)?);
     }
-    if tail.len() > CHUNK {
-        return Err(SealError::Limit("a tail").into());
-    }
-    midstate.update(tail);
     Ok(midstate)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use sealdrop::names::{Digest, DropId, from_hex};
 use sealdrop::seal::{
     Envelope, FileKey, HEAD_LEN, HEADER_LEN, Head, Identity, Journal, JournalKey, Midstate, Passphrase, ReadAt,
-    ReadError, Reader, Recipient, Saved, SealError, ShredKey, SshFile, SshIdentity, Waiting, rehash,
+    ReadError, Reader, Recipient, Saved, SealError, ShredKey, SshFile, SshIdentity, Waiting,
 };
 use sealdrop::sums::Keeps;
 
@@ -174,8 +174,6 @@ fn the_journals_in_the_vectors_continue_their_digests() {
         assert_eq!(saved.finish(), whole.finish());
         let other = Saved { sha256: vec![2; 105], ..journal.midstate.clone() };
         assert!(Midstate::load(&other, keeps).is_none(), "another form is refused, so that the caller reads back");
-        let head = Head::new(DropId([0; 16]), sealdrop::seal::Mode::Managed, &journal.file_key).unwrap();
-        let tail_only = rehash(&Bytes(Vec::new()), &head, &journal.file_key, &[], 0, &journal.tail, keeps).unwrap();
-        assert_eq!(tail_only.hashed(), 100);
+        assert_eq!(journal.tail.len(), 100);
     }
 }

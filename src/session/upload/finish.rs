@@ -59,13 +59,15 @@ impl Upload {
         if durable {
             self.part.sync()?;
             self.synced = self.full * CHUNK_U64;
-            if let Some(digest) = self.digest.as_mut().map(Hashing::midstate) {
-                self.anchors.retain(|(records, _)| *records < self.full);
-                self.anchors.push((self.full, digest));
-                self.anchors.drain(..self.anchors.len().saturating_sub(2));
-            }
         }
-        let (tail, digest) = (self.tail.clone(), self.digest.as_mut().map(Hashing::midstate));
+        // After the sync: the other thread goes on hashing while the disk is waited for.
+        let digest = self.digest.as_mut().map(Hashing::midstate);
+        if let Some(digest) = digest.as_ref().filter(|_| durable) {
+            self.anchors.retain(|(records, _)| *records < self.full);
+            self.anchors.push((self.full, digest.clone()));
+            self.anchors.drain(..self.anchors.len().saturating_sub(2));
+        }
+        let tail = self.tail.clone();
         self.put_journal(staging, self.full, &tail, digest.as_ref(), durable)?;
         self.unjournaled = 0;
         Ok(())
@@ -165,8 +167,7 @@ impl Upload {
             self.flush()?;
             let generations: Vec<_> =
                 self.generations.iter().map(|(index, generation)| (*index, *generation)).collect();
-            self.digest =
-                Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, &[], self.keeps)?.into());
+            self.digest = Some(rehash(&self.part, &self.head, &self.key, &generations, self.full, self.keeps)?.into());
         }
         let digest = self.whole_digest().ok_or(DAMAGED)?;
         if digest.hashed() != self.contiguous() {
