@@ -228,9 +228,9 @@ impl Part {
         files::sync_data(self.reader.as_fd())
     }
 
-    /// Lets the disk begin with what was just written; a disk that cannot is no error.
-    pub fn write_ahead(&self, from: u64, len: u64) {
-        let _ = files::write_ahead(self.reader.as_fd(), from, len);
+    /// Lets the disk begin with what was written from there on; a disk that cannot is no error.
+    pub fn write_ahead_from(&self, from: u64) {
+        let _ = files::write_ahead_from(self.reader.as_fd(), from);
     }
 
     /// The envelope area is the keeper's, and zero until it writes there. It did if its commit was cut short by a crash.

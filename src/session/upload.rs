@@ -41,6 +41,9 @@ use crate::vpath::VirtualPath;
 /// buffer of this size.
 const WRITE_BUFFER: usize = HEADER_LEN + 4 * RECORD_LEN;
 
+/// So many records at a time the disk is told to begin with.
+const WRITE_AHEAD: u64 = 16;
+
 /// After so many bytes the journal is renewed: what a killed session loses.
 const JOURNAL_EVERY: u64 = 8 << 20;
 

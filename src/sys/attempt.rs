@@ -330,7 +330,7 @@ fn stage() -> io::Result<()> {
     (&file).write_all(b"head")?;
     file.set_len(10_000)?;
     file.read_exact_at(&mut [0; 4], 0)?;
-    files::write_ahead(file.as_fd(), 0, 4096)?;
+    files::write_ahead_from(file.as_fd(), 0)?;
     file.sync_all()?;
     files::sync_data(file.as_fd())?;
     fs::write("/.staging/new.jrn.tmp", b"journal")?;

@@ -235,14 +235,15 @@ pub fn sync_data(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(nix::unistd::fdatasync(fd)?)
 }
 
-/// Starts writing a range back to disk and does not wait: so that the sync at the end of an upload finds little left
+/// Starts writing a file back to disk, from there to its end, and does not wait: so that the sync at the end of an upload finds little left
 /// to do. Promises nothing. A raw call, because the C symbol of that name means something else in this program
 /// (`sys/durable`).
-pub fn write_ahead(fd: BorrowedFd<'_>, from: u64, len: u64) -> io::Result<()> {
-    let (from, len) = (i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(len).unwrap_or(0));
+pub fn write_ahead_from(fd: BorrowedFd<'_>, from: u64) -> io::Result<()> {
+    let (from, to_the_end) = (i64::try_from(from).unwrap_or(i64::MAX), 0_i64);
     // SAFETY: sync_file_range takes a descriptor and three numbers, and touches no memory of ours.
-    let result =
-        unsafe { libc::syscall(libc::SYS_sync_file_range, fd.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_sync_file_range, fd.as_raw_fd(), from, to_the_end, libc::SYNC_FILE_RANGE_WRITE)
+    };
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
@@ -505,7 +506,7 @@ mod tests {
         let to = File::create(dir.path().join("g")).unwrap();
         copy(from.as_fd(), to.as_fd(), 9_999).unwrap();
         assert_eq!(fs::read(dir.path().join("g")).unwrap(), vec![7; 9_999]);
-        write_ahead(to.as_fd(), 0, 4096).unwrap();
+        write_ahead_from(to.as_fd(), 0).unwrap();
         sync_data(to.as_fd()).unwrap();
     }
 
