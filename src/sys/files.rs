@@ -235,9 +235,9 @@ pub fn sync_data(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(nix::unistd::fdatasync(fd)?)
 }
 
-/// Starts writing a file back to disk, from there to its end, and does not wait: so that the sync at the end of an upload finds little left
-/// to do. Promises nothing. A raw call, because the C symbol of that name means something else in this program
-/// (`sys/durable`).
+/// Starts writing a file back to disk, from there to its end, and does not wait: so that the sync at the end of an upload
+/// finds little left to do. Promises nothing. A raw call, because the C symbol of that name means something else in this
+/// program (`sys/durable`).
 pub fn write_ahead_from(fd: BorrowedFd<'_>, from: u64) -> io::Result<()> {
     let (from, to_the_end) = (i64::try_from(from).unwrap_or(i64::MAX), 0_i64);
     // SAFETY: sync_file_range takes a descriptor and three numbers, and touches no memory of ours.

@@ -108,20 +108,8 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
 /// How many bytes the next packet has, waiting for one as [`receive`] does; `None` or 0 if the peer is gone. Whoever is alone in
 /// receiving receives that packet next.
 pub fn next_len(fd: BorrowedFd<'_>) -> io::Result<Option<usize>> {
-    loop {
-        // SAFETY: no byte is written to a buffer of no length; MSG_TRUNC asks for the packet's own.
-        let len = unsafe { libc::recv(fd.as_raw_fd(), ptr::null_mut(), 0, libc::MSG_PEEK | libc::MSG_TRUNC) };
-        if len >= 0 {
-            return Ok(Some(len as usize));
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            // The peer closed its end with packets of ours unread. Said once: whoever asked again would get its last packets.
-            Some(libc::ECONNRESET) => return Ok(None),
-            _ => return Err(error),
-        }
-    }
+    // SAFETY: no byte is written to a buffer of no length; MSG_TRUNC asks for the packet's own.
+    received(|| unsafe { libc::recv(fd.as_raw_fd(), ptr::null_mut(), 0, libc::MSG_PEEK | libc::MSG_TRUNC) })
 }
 
 /// Receives one packet into `buffer`. `None`: the peer is gone (or sent an empty packet, which no conversation has).
@@ -134,20 +122,9 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Packe
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr();
     message.msg_controllen = Control::LEN as _;
-    let len = loop {
-        // SAFETY: `message` points at live, writable buffers of the stated lengths for the duration of the call.
-        let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_CMSG_CLOEXEC) };
-        if len >= 0 {
-            break len as usize;
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            // The peer closed its end with packets of ours unread.
-            Some(libc::ECONNRESET) => return Ok(None),
-            _ => return Err(error),
-        }
-    };
+    // SAFETY: `message` points at live, writable buffers of the stated lengths for the duration of the call.
+    let len = received(|| unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_CMSG_CLOEXEC) })?;
+    let Some(len) = len else { return Ok(None) };
     let mut descriptors = Vec::new();
     // SAFETY: the kernel wrote well-formed control messages of msg_controllen bytes in all. Each descriptor in an
     // SCM_RIGHTS message is new and ours; it is read and owned exactly once.
@@ -173,6 +150,23 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Packe
         descriptors_cut: message.msg_flags & libc::MSG_CTRUNC != 0,
         descriptors,
     }))
+}
+
+/// What a receiving call answers, asked again after a signal. `None`: the peer closed its end with packets of ours unread. The
+/// kernel says that once: whoever asked again would get its last packets.
+fn received(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<Option<usize>> {
+    loop {
+        let len = call();
+        if len >= 0 {
+            return Ok(Some(len as usize));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ECONNRESET) => return Ok(None),
+            _ => return Err(error),
+        }
+    }
 }
 
 /// Bounds blocking sends and receives; past it they end with `WouldBlock`. `None`: no bound.
