@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
@@ -103,13 +103,15 @@ struct Accepted {
 }
 
 impl Committer {
-    /// Makes a group of batches durable and answers each; without any, stores the checkpoint that is due.
+    /// Makes a group of batches durable and answers each; without any, stores a checkpoint if it is due.
     pub fn commit(&mut self, group: Vec<(Batch, Answer)>) -> Result<(), Fatal> {
         if group.is_empty() {
-            // A checkpoint is due. Not where there is no room: it can wait.
-            if !self.is_checkpoint_due(&self.applied)
-                || !recovery::has_room(&self.core.dir, &self.core.options, 2 * ROOM_BYTES)
-            {
+            if !self.is_checkpoint_due(&self.applied) {
+                // Another thread has stored it, or what this one was called for.
+                return Ok(());
+            }
+            // Not where there is no room: it can wait.
+            if !recovery::has_room(&self.core.dir, &self.core.options, 2 * ROOM_BYTES) {
                 self.signed_at = Some(Instant::now());
                 return Ok(());
             }
@@ -216,19 +218,18 @@ impl Committer {
         Ok(())
     }
 
-    fn waited(&self) -> Option<Duration> {
-        self.signed_at.map(|since| since.elapsed())
-    }
-
-    /// Events that no checkpoint covers yet wait for one no longer than until then.
-    pub fn checkpoint_at(&self) -> Option<Instant> {
-        let every = self.core.options.checkpoint_every.filter(|_| self.signed < self.applied.log.size())?;
-        Some(self.signed_at.map_or_else(Instant::now, |since| since + every))
+    /// Applied events that no checkpoint covers yet wait for one no longer than until then.
+    pub fn checkpoint_due(&self) -> Option<Instant> {
+        self.due_over(&self.applied)
     }
 
     fn is_checkpoint_due(&self, next: &Applied) -> bool {
-        let every = self.core.options.checkpoint_every;
-        next.log.size() > self.signed && every.is_some_and(|every| self.waited().is_none_or(|waited| waited >= every))
+        self.due_over(next).is_some_and(|due| due <= Instant::now())
+    }
+
+    fn due_over(&self, events: &Applied) -> Option<Instant> {
+        let every = self.core.options.checkpoint_every.filter(|_| self.signed < events.log.size())?;
+        Some(self.signed_at.map_or_else(Instant::now, |since| since + every))
     }
 
     /// Makes of a batch what the journal keeps: numbers given, receipts written and signed.

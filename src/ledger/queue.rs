@@ -120,16 +120,11 @@ impl Queue {
         waiting.closed
     }
 
-    /// Commits what waits, as one group; without any, the checkpoint that is due.
+    /// Commits what waits, as one group, and the checkpoint if it is due.
     fn commit_group(&self, holder: &mut Option<Committer>) {
         let Some(committer) = holder.as_mut() else { return };
         let group: Vec<_> = {
             let mut waiting = self.lock();
-            let due = waiting.closed || waiting.checkpoint.is_some_and(|at| at <= Instant::now());
-            if waiting.batches.is_empty() && !due {
-                // Whoever waited has committed it already.
-                return;
-            }
             let len = waiting.batches.len().min(GROUP_MAX);
             waiting.batches.drain(..len).collect()
         };
@@ -137,7 +132,7 @@ impl Queue {
         match catch_unwind(AssertUnwindSafe(|| committer.commit(group))) {
             Ok(Ok(())) => {
                 let mut waiting = self.lock();
-                let before = std::mem::replace(&mut waiting.checkpoint, committer.checkpoint_at());
+                let before = std::mem::replace(&mut waiting.checkpoint, committer.checkpoint_due());
                 if before.is_none() && waiting.checkpoint.is_some() {
                     self.changed.notify_one();
                 }
