@@ -18,17 +18,27 @@ impl Upload {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
-        self.part.write_all_at(&self.buffer, offset)?;
+        self.write_buffer()?;
         // The first records at once, for a small file has no more; then in longer runs, which cost the disk less.
-        let run = self.on_disk / WRITE_AHEAD;
-        if self.header_in_buffer || self.full / WRITE_AHEAD > run {
-            self.part.write_ahead_from(record_offset(run * WRITE_AHEAD));
+        if self.header_in_buffer || self.full / WRITE_AHEAD > self.on_disk / WRITE_AHEAD {
+            self.write_ahead();
         }
         self.on_disk = self.full;
         self.header_in_buffer = false;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Writes what is in the buffer where it belongs; the offset of its end.
+    fn write_buffer(&self) -> Outcome<u64> {
+        let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
+        self.part.write_all_at(&self.buffer, offset)?;
+        Ok(offset + self.buffer.len() as u64)
+    }
+
+    /// Tells the disk of all from the beginning of the run that the buffer is in.
+    fn write_ahead(&self) {
+        self.part.write_ahead_from(record_offset(self.on_disk / WRITE_AHEAD * WRITE_AHEAD));
     }
 
     /// After a write of so many bytes: renews the journal when enough has come since the last.
@@ -214,11 +224,10 @@ impl Upload {
             sums,
         };
         self.buffer.extend_from_slice(&trailer.seal(&self.head, &self.key)?);
-        let offset = if self.header_in_buffer { 0 } else { record_offset(self.on_disk) };
-        self.part.write_all_at(&self.buffer, offset)?;
-        self.part.set_len(offset + self.buffer.len() as u64)?;
+        let end = self.write_buffer()?;
+        self.part.set_len(end)?;
         // The disk begins while the keeper wraps the key, and is done sooner when it is waited for.
-        self.part.write_ahead_from(record_offset(self.on_disk / WRITE_AHEAD * WRITE_AHEAD));
+        self.write_ahead();
         self.part.close_writer();
         Ok((size, sha256, sums))
     }
