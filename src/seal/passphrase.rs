@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use ring::pbkdf2::{PBKDF2_HMAC_SHA512, derive};
+use aws_lc_rs::pbkdf2::{PBKDF2_HMAC_SHA512, derive};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 

@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Checksum, Hrp};
-use hpke::kem::{DhP256HkdfSha256, MlKem768P256, X25519HkdfSha256};
+use hpke::kem::{MlKem768P256, X25519HkdfSha256};
 use hpke::{Deserializable, Kem as HpkeKem};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::dhkem::FastP256;
+use super::dhkem::DhP256;
 use super::keys::Entropy;
 use super::ssh::SshKey;
 use super::stanza::{
@@ -21,7 +21,7 @@ use super::stanza::{
 use super::wrap::{WRAPPED_LEN, wrap};
 use super::{FileKey, Head, SealError};
 
-pub(super) type P256 = DhP256HkdfSha256;
+pub(super) type P256 = DhP256;
 pub(super) type X25519 = X25519HkdfSha256;
 pub(super) type PqP256 = MlKem768P256;
 pub(super) use hpke::kem::XWing;
@@ -228,7 +228,6 @@ impl Recipient {
         };
         let (info, aad) = (hpke_info(head), stanza_aad(head, HPKE, &key_id));
         let (encapsulated, wrapped) = match kem {
-            Kem::P256 if entropy.is_kernel() => wrap::<FastP256>(public, entropy, &info, &aad, key.expose()),
             Kem::P256 => wrap::<P256>(public, entropy, &info, &aad, key.expose()),
             Kem::X25519 => wrap::<X25519>(public, entropy, &info, &aad, key.expose()),
             Kem::MlKem768P256 => wrap::<PqP256>(public, entropy, &info, &aad, key.expose()),

@@ -484,20 +484,20 @@ proptest! {
         at: prop::sample::Index,
         bit in 0..8,
     ) {
-        let (ring, reference) = (Ring::new(&key).unwrap(), Reference::new(&key).unwrap());
+        let (aws_lc, reference) = (AwsLc::new(&key).unwrap(), Reference::new(&key).unwrap());
         let (mut a, mut b) = (data.clone(), data.clone());
-        let tag = ring.seal_under(&nonce, &aad, &mut a).unwrap();
+        let tag = aws_lc.seal_under(&nonce, &aad, &mut a).unwrap();
         a.extend(tag);
         let tag = reference.seal_under(&nonce, &aad, &mut b).unwrap();
         b.extend(tag);
         prop_assert_eq!(&a, &b);
         let sealed = a.clone();
-        prop_assert_eq!(ring.open(&nonce, &aad, &mut b).unwrap(), &data[..]);
+        prop_assert_eq!(aws_lc.open(&nonce, &aad, &mut b).unwrap(), &data[..]);
         prop_assert_eq!(reference.open(&nonce, &aad, &mut a).unwrap(), &data[..]);
         // Any bit of ciphertext, tag or nonce, more associated data, a cut: each is refused by both, in the same words.
         let both = |nonce: &[u8; 12], aad: &[u8], sealed: &[u8]| {
             let (mut a, mut b) = (sealed.to_vec(), sealed.to_vec());
-            (ring.open(nonce, aad, &mut a).err(), reference.open(nonce, aad, &mut b).err())
+            (aws_lc.open(nonce, aad, &mut a).err(), reference.open(nonce, aad, &mut b).err())
         };
         let refused = (Some(SealError::Damaged), Some(SealError::Damaged));
         let mut changed = sealed.clone();
@@ -517,7 +517,7 @@ fn ring_and_aes_gcm_seal_whole_records_alike() {
     for (index, last, size) in [(0, false, CHUNK), (5000, false, CHUNK), (7, true, CHUNK - 1), (8, true, 0)] {
         let (mut a, mut b) = (Vec::new(), Vec::new());
         let script = || Script::new("the same nonce");
-        Records::<Ring>::with_backend(&made.head, &made.key)
+        Records::<AwsLc>::with_backend(&made.head, &made.key)
             .seal_with(&mut script(), index, 0, last, &plain(size), &mut a)
             .unwrap();
         Records::<Reference>::with_backend(&made.head, &made.key)

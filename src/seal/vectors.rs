@@ -309,7 +309,7 @@ fn the_frozen_vectors_are_what_this_code_writes() {
     assert_eq!(there, vectors.len() + 1, "a file in tests/vectors that nothing makes (README.md is the one more)");
 }
 
-/// The reference AEAD opens what ring sealed; that both seal alike is in `tests.rs`.
+/// The reference AEAD opens what AWS-LC sealed; that both seal alike is in `tests.rs`.
 #[test]
 fn the_reference_cipher_opens_the_vectors() {
     let made = made("reference", Kem::P256, CHUNK + 1);

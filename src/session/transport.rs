@@ -207,7 +207,7 @@ mod tests {
     /// What a hardware key signs: the application's digest, its flags and counter, and the message's digest.
     #[test]
     fn a_hardware_keys_signature_is_verified() {
-        use ring::signature::{Ed25519KeyPair, KeyPair};
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
         use russh::keys::signature::Verifier;
         use russh::keys::ssh_key::{Signature, public::KeyData};
         use sha2::{Digest, Sha256};

@@ -1,6 +1,7 @@
 //! The primitives that are linked, held against other people's vectors: Wycheproof's attacks, and the HPKE suites of
 //! RFC 9180 that stanzas are made with. What we build from them has vectors of its own (`vectors.rs`).
 
+use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
 use hmac::{Hmac, KeyInit, Mac};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
@@ -10,7 +11,7 @@ use russh::keys::signature::Verifier;
 use russh::keys::ssh_key::public::{Ed25519PublicKey, KeyData};
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, Signature};
 use sealdrop::names::hex;
-use sealdrop::seal::{Aead, Bulk, GivenNonce, Reference, Ring};
+use sealdrop::seal::{Aead, AwsLc, Bulk, DhP256, GivenNonce, Reference};
 use sha2::Sha256;
 use shake::{ExtendableOutput, Shake128, Update, XofReader};
 use wycheproof::{TestResult, aead, ecdh, ecdsa, eddsa, hkdf, mac, pbkdf2, xdh};
@@ -57,7 +58,7 @@ fn opens_and_seals<A: GivenNonce>(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], 
 
 #[test]
 fn both_ciphers_do_as_wycheproof_says() {
-    aes_gcm(opens_and_seals::<Ring>, "ring");
+    aes_gcm(opens_and_seals::<AwsLc>, "AWS-LC");
     aes_gcm(opens_and_seals::<Reference>, "aes-gcm");
     // In a build with `fips` this is the module, whose nonces are its own.
     aes_gcm(opens::<Bulk>, "of records");
@@ -85,7 +86,7 @@ fn derivation_does_as_wycheproof_says() {
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
         let Some(rounds) = std::num::NonZeroU32::new(test.iteration_count as u32) else { continue };
         let mut out = vec![0; test.dk_len];
-        ring::pbkdf2::derive(ring::pbkdf2::PBKDF2_HMAC_SHA512, rounds, &test.salt, &test.password, &mut out);
+        aws_lc_rs::pbkdf2::derive(aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA512, rounds, &test.salt, &test.password, &mut out);
         judge(&mut counts, &format!("pbkdf2 {}", test.tc_id), test.result, out == test.dk[..]);
     }
     assert!(counts.0 > 150 && counts.1 > 50, "{counts:?}");
@@ -109,8 +110,13 @@ fn key_agreement_does_as_wycheproof_says() {
         });
         let right = secret.is_some_and(|secret| secret.raw_secret_bytes()[..] == test.shared_secret[..]);
         judge(&mut counts, &format!("p256 {}: {}", test.tc_id, test.comment), test.result, right);
+        let public = UnparsedPublicKey::new(&ECDH_P256, &test.public_key);
+        let right = PrivateKey::from_private_key(&ECDH_P256, &private).is_ok_and(|private| {
+            agree(&private, public, false, |secret| Ok(secret == &test.shared_secret[..])).unwrap_or_else(|no| no)
+        });
+        judge(&mut counts, &format!("AWS-LC's p256 {}: {}", test.tc_id, test.comment), test.result, right);
     }
-    assert!(counts.0 > 100 && counts.1 > 5, "{counts:?}");
+    assert!(counts.0 > 200 && counts.1 > 10, "{counts:?}");
     let set = xdh::TestSet::load(xdh::TestName::X25519).unwrap();
     let mut agreed = 0;
     for test in set.test_groups.iter().flat_map(|group| &group.tests) {
@@ -257,6 +263,7 @@ impl Suite {
 #[test]
 fn hpke_does_as_rfc_9180_says() {
     P256.holds::<DhP256HkdfSha256>();
+    P256.holds::<DhP256>();
     X25519.holds::<X25519HkdfSha256>();
 }
 

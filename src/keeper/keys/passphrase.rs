@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use ring::pbkdf2;
+use aws_lc_rs::pbkdf2;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::KeyError;
