@@ -3,9 +3,13 @@
 //! nothing of ours: `ssh-keygen -Y verify`. The layout is docs/ledger.md, "Receipt text". No I/O here.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use russh::keys::ssh_key::{self, LineEnding, SshSig};
-use russh::keys::{HashAlg, PrivateKey, PublicKey};
+use aws_lc_rs::signature::Ed25519KeyPair;
+use russh::keys::signature::{self, Signer as Signs};
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::{self, LineEnding, Signature, SshSig};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 
 use super::certificate::CERTIFICATE_NAMESPACE;
 use super::origin::Origin;
@@ -89,6 +93,37 @@ pub enum ReceiptError {
 pub struct Signer {
     server: String,
     key: PrivateKey,
+    /// The same key, ready to sign with.
+    ready: Option<Arc<Ready>>,
+}
+
+/// An Ed25519 key whose public half is known. ssh-key computes it again for each signature, which is half of the work, and a
+/// receipt has two signatures that its sender waits for.
+struct Ready {
+    pair: Ed25519KeyPair,
+    public: KeyData,
+}
+
+impl Ready {
+    /// `None`: a key of another kind.
+    fn of(key: &PrivateKey) -> Option<Self> {
+        let both = key.key_data().ed25519()?;
+        let pair = Ed25519KeyPair::from_seed_and_public_key(both.private.as_ref(), both.public.as_ref()).ok()?;
+        Some(Self { pair, public: key.public_key().key_data().clone() })
+    }
+}
+
+impl Signs<Signature> for Ready {
+    fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
+        let signature = self.pair.try_sign(message).map_err(|_| signature::Error::new())?;
+        Signature::new(Algorithm::Ed25519, signature.as_ref()).map_err(|_| signature::Error::new())
+    }
+}
+
+impl From<&Ready> for KeyData {
+    fn from(key: &Ready) -> Self {
+        key.public.clone()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +146,8 @@ impl Signer {
         if key.is_encrypted() {
             return Err(SignError::Encrypted);
         }
-        Ok(Self { server: server.to_owned(), key })
+        let ready = Ready::of(&key).map(Arc::new);
+        Ok(Self { server: server.to_owned(), key, ready })
     }
 
     pub fn server(&self) -> &str {
@@ -139,13 +175,21 @@ impl Signer {
 
     /// Signs bytes as `ssh-keygen -Y sign -n NAMESPACE` does.
     pub fn sign(&self, namespace: &str, bytes: &[u8]) -> Result<String, SignError> {
-        Ok(self.key.sign(namespace, HashAlg::Sha512, bytes)?.to_pem(LineEnding::LF)?)
+        self.sign_digest(namespace, HashAlg::Sha512, &HashAlg::Sha512.digest(bytes))
     }
 
     /// Signs content that is known by its SHA-256 alone. SSHSIG signs the digest of the message, and SHA-256 is one of
     /// the two digests it allows, so the result is exactly what signing the content itself would have given.
     pub fn sign_content(&self, sha256: &Digest) -> Result<String, SignError> {
-        Ok(self.key.sign_prehash(CONTENT_NAMESPACE, HashAlg::Sha256, &sha256.0)?.to_pem(LineEnding::LF)?)
+        self.sign_digest(CONTENT_NAMESPACE, HashAlg::Sha256, &sha256.0)
+    }
+
+    fn sign_digest(&self, namespace: &str, hash: HashAlg, digest: &[u8]) -> Result<String, SignError> {
+        let signature = match &self.ready {
+            Some(ready) => SshSig::sign_prehash(&**ready, namespace, hash, digest),
+            None => self.key.sign_prehash(namespace, hash, digest),
+        };
+        Ok(signature?.to_pem(LineEnding::LF)?)
     }
 }
 
