@@ -199,7 +199,7 @@ impl Committer {
         self.core.live.apply(&live_plan.finish(&next)?);
         self.reached(Step::LiveApplied)?;
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
-        self.settler.applied(&self.core, &self.current, payloads.len() as u64, bytes)?;
+        self.settler.applied(&self.core, &self.current, bytes)?;
 
         let head = Head { size: next.log.size(), root: Digest(next.log.root()) };
         {

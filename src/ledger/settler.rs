@@ -10,10 +10,12 @@ use std::time::Instant;
 use super::committer::{Core, Step, die};
 use super::database::{Database, DatabaseError};
 
-/// As many frames as one group may have, and so many bytes of them, may wait: what sled makes of them fits into the room
-/// that each database keeps for its next flush.
-const FRAMES_MAX: u64 = 256;
-const BYTES_MAX: u64 = 512 << 10;
+/// So many bytes of frames may wait: what sled makes of them fits into the room that each database keeps for its next flush.
+const BYTES_MAX: u64 = 2 << 20;
+
+/// From here on the thread begins, so that nobody who commits ever settles what may not wait any more: it takes tens of
+/// milliseconds, and a client would wait for them.
+const BYTES_DUE: u64 = BYTES_MAX / 2;
 
 /// The committer's end.
 pub struct Settler {
@@ -28,10 +30,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The month of what is not settled yet, and since when and how many frames that are.
+    /// The month of what is not settled yet, and since when and how many bytes of frames that are.
     month: Option<Arc<Database>>,
     since: Option<Instant>,
-    frames: u64,
     bytes: u64,
     ended: bool,
 }
@@ -52,19 +53,18 @@ impl Settler {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// `frames` more, of `bytes`, were applied, to `live` and to this month. Where they cannot wait, they are settled at once.
-    pub fn applied(&self, core: &Core, month: &Arc<Database>, frames: u64, bytes: u64) -> Result<(), DatabaseError> {
+    /// Frames of `bytes` were applied, to `live` and to this month. Where they cannot wait, they are settled at once.
+    pub fn applied(&self, core: &Core, month: &Arc<Database>, bytes: u64) -> Result<(), DatabaseError> {
         let mut state = self.shared.lock();
         state.month.get_or_insert_with(|| Arc::clone(month));
         let begins = state.since.is_none();
         state.since.get_or_insert_with(Instant::now);
-        state.frames += frames;
         state.bytes += bytes;
         if state.bytes > BYTES_MAX || !(month.has_room() && core.live.has_room()) {
             drop(state);
             return self.settle(core);
         }
-        if begins || state.frames >= FRAMES_MAX {
+        if begins || state.bytes >= BYTES_DUE {
             self.shared.changed.notify_one();
         }
         Ok(())
@@ -103,7 +103,7 @@ impl Shared {
 
 impl State {
     fn take(&mut self) -> Option<Arc<Database>> {
-        (self.since, self.frames, self.bytes) = (None, 0, 0);
+        (self.since, self.bytes) = (None, 0);
         self.month.take()
     }
 }
@@ -113,7 +113,7 @@ fn run(core: &Core, shared: &Shared) {
     let mut state = shared.lock();
     loop {
         let waited = state.since.map(|since| since.elapsed());
-        let due = state.frames >= FRAMES_MAX || waited.is_some_and(|waited| waited >= after);
+        let due = state.bytes >= BYTES_DUE || waited.is_some_and(|waited| waited >= after);
         if due || state.ended {
             let ended = state.ended;
             let month = state.take();

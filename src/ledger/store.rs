@@ -73,7 +73,7 @@ impl Default for Options {
         Self {
             ballast_bytes: 16 << 20,
             checkpoint_every: Some(Duration::from_secs(1)),
-            settle_after: Duration::from_secs(1),
+            settle_after: Duration::from_secs(5),
             patience: Duration::from_millis(10),
             clock: clock::now,
             names: None,
