@@ -88,11 +88,22 @@ class Group:
         self.path.rmdir()
 
 
+def end(process, seconds):
+    """Waits for its end, and makes it where it does not come."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Server:
     """One of those compared. `up` and `down` are where its users push to and pull from."""
 
     name = ""
     cipher = CIPHER
+    # Programs, and devices by their whole path, without which it is left out.
+    needs = ()
 
     def __init__(self, bench):
         self.bench = bench
@@ -115,7 +126,8 @@ class Server:
         return self.dir / "user"
 
     def spawn(self, command, **more):
-        return subprocess.Popen(command, preexec_fn=self.group.enter, stdin=subprocess.PIPE, **more)
+        """In a session of its own: an interrupt from the terminal is for this program, which then stops its servers in order."""
+        return subprocess.Popen(command, preexec_fn=self.group.enter, stdin=subprocess.PIPE, start_new_session=True, **more)
 
     def wait_until_it_listens(self):
         deadline = time.monotonic() + 60
@@ -165,10 +177,7 @@ class Server:
     def stop(self):
         if self.process:
             self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+            end(self.process, 20)
         self.group.close()
 
 
@@ -222,30 +231,40 @@ class OpenSSH(Server):
 
 
 class OnGocryptfs(OpenSSH):
-    """OpenSSH whose files lie on gocryptfs: AES-GCM at rest, no receipt, no recipient."""
+    """OpenSSH whose files lie on gocryptfs: AES-256-GCM at rest, no receipt, no recipient. gocryptfs is in the same control group."""
 
     name = "openssh on gocryptfs"
+    needs = ("gocryptfs", "/dev/fuse")
+    mounted = None
 
     def __init__(self, bench):
         super().__init__(bench)
-        cipher, plain = self.dir / "cipher", self.dir / "chroot/files"
+        cipher, self.plain = self.dir / "cipher", self.dir / "chroot/files"
         cipher.mkdir()
         subprocess.run(["gocryptfs", "-q", "-init", "-extpass", "echo bench", cipher], check=True)
-        self.mounted = self.spawn(["gocryptfs", "-q", "-fg", "-extpass", "echo bench", cipher, plain])
-        while not os.path.ismount(plain):
+        self.mounted = self.spawn(["gocryptfs", "-q", "-fg", "-extpass", "echo bench", cipher, self.plain], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not os.path.ismount(self.plain):
+            if self.mounted.poll() is not None or time.monotonic() > deadline:
+                sys.exit("gocryptfs does not mount")
             time.sleep(0.05)
         self.settle_count()
 
     def stop(self):
-        subprocess.run(["umount", "-l", self.dir / "chroot/files"], check=False)
-        self.mounted.wait(10)
-        super().stop()
+        with ExitStack() as ending:
+            ending.callback(super().stop)
+            if self.mounted:
+                # Told to end, it unmounts; of one that crashed, the mount is still there.
+                self.mounted.terminate()
+                end(self.mounted, 10)
+                subprocess.run(["umount", "-l", self.plain], stderr=subprocess.DEVNULL, check=False)
 
 
 class RcloneCrypt(Server):
     """rclone's own SFTP server on its crypt remote."""
 
     name = "rclone crypt"
+    needs = ("rclone",)
     # All that Debian's knows of AES-GCM, and the faster one.
     cipher = "aes128-gcm@openssh.com"
 
@@ -282,6 +301,9 @@ class Bench:
         return self
 
     def __exit__(self, *failure):
+        # A second interrupt would leave servers, a mount and 24 GiB behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.undone.close()
 
     def stop(self):

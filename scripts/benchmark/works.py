@@ -65,11 +65,11 @@ def possible(work):
 
 
 def available(kind):
-    needed = {OnGocryptfs: "gocryptfs", RcloneCrypt: "rclone"}.get(kind)
-    if needed is None or any((Path(place) / needed).exists() for place in os.environ["PATH"].split(":")):
-        return True
-    print(f"{needed} is not installed: {kind.name} is left out", file=sys.stderr)
-    return False
+    places = os.environ["PATH"].split(":")
+    missing = [needed for needed in kind.needs if not any(Path(place, needed).exists() for place in places)]
+    if missing:
+        print(f"there is no {' and no '.join(missing)}: {kind.name} is left out", file=sys.stderr)
+    return not missing
 
 
 class Put(Work):
