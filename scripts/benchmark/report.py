@@ -35,6 +35,9 @@ def table(results, bench):
         if shares := getattr(work, "shares", None):
             slowest = min(share for name, share in shares if name == "sealdrop")
             lines.append(f"| | | slowest session of sealdrop's: {slowest:.2f} of the mean | | 0.5 | | |")
+        if beside := getattr(work, "client_cpu", None):
+            each = (f"{statistics.median(cpu for name, cpu in beside if name == server):.2f} beside {server}" for server in figures)
+            lines.append(f"| | | CPU seconds of the client, which are in no server's: {', '.join(each)} | | | | |")
     if memory:
         lines += ["", "| memory of each further session | idle | transferring |", "|---|---|---|", *memory]
     return "\n".join(lines)

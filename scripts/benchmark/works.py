@@ -1,12 +1,12 @@
 """What is measured. A work is done by each server in turn, round by round, so that what else the machine does falls on all."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from . import light
 from .servers import OnGocryptfs, OpenSSH, RcloneCrypt, Sealdrop, take_memory
 
 GIB = 1 << 30
@@ -20,10 +20,11 @@ class Work:
     # The target of issue and documentation: what ratio of speed to the first peer is to be reached.
     target = None
     peers = (OpenSSH,)
-    # A module of Python that it needs, and the package that brings it.
-    needs = None
     # What one figure counts, for the table.
     unit = "MiB/s"
+
+    def make_ready(self):
+        """Before any work is done: what takes long, and what may be missing."""
 
     def prepare(self, server):
         """Once for each server, before anything is measured."""
@@ -55,13 +56,6 @@ class Work:
                 print(f"{self.name:<12} round {number + 1}/{rounds}  {server.name:<22} {seconds:8.2f} s  {amount / seconds:10.1f} {self.unit}",
                       file=sys.stderr)
         return {"work": self, "figures": figures}
-
-
-def possible(work):
-    if not work.needs or importlib.util.find_spec(work.needs[0]):
-        return True
-    print(f"{work.needs[1]} is not installed: {work.name} is left out", file=sys.stderr)
-    return False
 
 
 def available(kind):
@@ -181,17 +175,30 @@ class Logins(Work):
 
 
 class LightLogins(Work):
-    """By a client that costs little (`logins`): stock sftp, two processes for each login, takes more time than our server."""
+    """By `benches/logins.rs`, four at once. The server does almost all of the work, so that it is what is measured."""
 
-    name, what, target, unit = "light-logins", "logins by a light client (libssh2), 4 at once, curve25519, up to an open SFTP channel", 6.0, "logins/s"
-    needs = ("ssh2", "ssh2-python")
-    COUNT = 400
+    target, unit = 6.0, "logins/s"
+    COUNT, AT_ONCE = 400, 4
+
+    def __init__(self, name, kex):
+        self.name, self.wanted = name, kex
+        self.what = f"logins by a light client, {light.short(kex)}"
+        # Of each time, beside whom, and the client's own seconds of processor time.
+        self.client_cpu = []
+
+    def make_ready(self):
+        self.client = light.client()
+        # OpenSSH has mlkem768x25519-sha256 from 9.9 on, and what it had before, our client does not have.
+        self.of_openssh = self.wanted if light.openssh_knows(self.wanted) else light.FALLBACK
+        if self.of_openssh != self.wanted:
+            self.what += f"; of OpenSSH, which does not know it, {light.short(self.of_openssh)}"
 
     def once(self, server, number):
-        count = max(8, server.bench.size(self.COUNT))
-        client = Path(__file__).with_name("logins.py")
-        subprocess.run([sys.executable, client, str(server.port), server.user(False), server.key(False), str(count)], check=True)
-        return count
+        kex = self.of_openssh if isinstance(server, OpenSSH) else self.wanted
+        done = light.log_in(self.client, server, kex, max(8, server.bench.size(self.COUNT)), self.AT_ONCE)
+        if number != "warm":
+            self.client_cpu.append((server.name, done["client_cpu"]))
+        return done["count"]
 
 
 class Listing(Work):
@@ -307,5 +314,5 @@ class Memory(Work):
 
 
 def all_works():
-    return [Put(), Get(), PutMany(), PutManyDurable(), GetMany(), Sessions(8), Sessions(64), Logins(), LightLogins(), Memory(), FarAway("put"), FarAway("get"),
-            Listing(), EqualPut(), EqualGet()]
+    return [Put(), Get(), PutMany(), PutManyDurable(), GetMany(), Sessions(8), Sessions(64), Logins(), LightLogins("logins-curve", light.CURVE),
+            LightLogins("logins-mlkem", light.HYBRID), Memory(), FarAway("put"), FarAway("get"), Listing(), EqualPut(), EqualGet()]
