@@ -373,6 +373,6 @@ def all_kinds(largest):
 
 
 def room(kinds, scale):
-    """Bytes that the servers' disk needs for these."""
+    """Bytes that the servers' disk needs for these, and what is sent from beside it."""
     largest = max((kind.largest * scale for kind in kinds if isinstance(kind, SizeOfAFile)), default=0)
-    return int(max(3 * GIB + min(scale, 1) * 9 * GIB, largest * 1.05 + 3 * GIB))
+    return int(max(3 * GIB + min(scale, 1) * 9 * GIB, largest * 1.05 + 3 * GIB)), int(largest) if largest > GIB else 0

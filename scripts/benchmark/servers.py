@@ -286,11 +286,15 @@ class RcloneCrypt(Server):
 class Bench:
     """One run: a directory on a fresh file system, the files that are sent, and the servers as they are needed."""
 
-    def __init__(self, program, scale, room=24 << 30):
-        self.program, self.scale, self.room = program.resolve(), scale, room
+    def __init__(self, program, scale, room=24 << 30, beside=0):
+        """`room` is what the disk of the servers has, `beside` what is needed for files that are sent from below it."""
+        self.program, self.scale, self.room, self.beside = program.resolve(), scale, room, beside
         self.kept, self.undone = {}, ExitStack()
 
     def __enter__(self):
+        needed, free = self.room + self.beside, shutil.disk_usage("/mnt").free
+        if needed > free:
+            sys.exit(f"this needs {needed / (1 << 30):.0f} GiB below /mnt, where {free / (1 << 30):.0f} are free")
         with ExitStack() as undone:
             # Not below /tmp: sshd refuses a chroot that others could rename a part of.
             self.dir = Path(tempfile.mkdtemp(prefix="sealdrop-bench-", dir="/mnt"))
