@@ -84,6 +84,25 @@ fn a_kept_demo_prints_its_contract_when_it_is_ready() {
 }
 
 #[test]
+fn a_kept_demo_whose_directory_was_removed_ends_when_it_is_asked_to() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("d");
+    let mut demo = Command::new(SEALDROP)
+        .args(["demo", "--keep", "--json", "--listen", "127.0.0.1:0", "--dir"])
+        .arg(&dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    kill(Pid::from_raw(i32::try_from(demo.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let ended = demo.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!said.contains("did not end"), "its daemon had ended, and it waited for word of it: {said}");
+}
+
+#[test]
 fn a_demo_without_the_stock_client_says_what_to_install() {
     let mut demo = Command::new(SEALDROP);
     demo.arg("demo").env("PATH", "/nonexistent");

@@ -42,6 +42,9 @@ impl Daemon {
             _ => {}
         }
         let reports = UnixDatagram::bind(&reports_at).map_err(cannot)?;
+        // Connected now: by then somebody may have removed the directory, and the path with it.
+        let gone = UnixDatagram::unbound().map_err(cannot)?;
+        gone.connect(&reports_at).map_err(cannot)?;
         // The daemon may run as another account than this process; `dir` says who gets near.
         fs::set_permissions(&reports_at, fs::Permissions::from_mode(0o666)).map_err(cannot)?;
         reports.set_read_timeout(Some(START_MAX)).map_err(cannot)?;
@@ -56,11 +59,10 @@ impl Daemon {
             .spawn()
             .map_err(cannot)?;
         if let Some(mut stdout) = child.stdout.take() {
-            let reports_at = reports_at.clone();
             std::thread::spawn(move || {
                 // It prints nothing there: the read returns when the last holder of the pipe has ended.
                 let _ = io::copy(&mut stdout, &mut io::sink());
-                let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to(GONE, &reports_at));
+                let _ = gone.send(GONE);
             });
         }
         let mut daemon = Self { child, reports, reports_at, log: log.to_owned() };
