@@ -23,7 +23,7 @@ use crate::sys::durable;
 pub const META: usize = 0;
 const HEAD_KEY: &[u8] = b"head";
 /// Kept free behind the end of sled's file: more than it writes for as much as may wait for a flush (`settler`).
-const AHEAD: u64 = 16 << 20;
+const AHEAD: u64 = 4 << 20;
 /// How often the database was opened to be written.
 const OPENINGS_KEY: &[u8] = b"openings";
 

@@ -11,7 +11,7 @@ use super::committer::{Core, Step, die};
 use super::database::{Database, DatabaseError};
 
 /// So many bytes of frames may wait: what sled makes of them fits into the room that each database keeps for its next flush.
-const BYTES_MAX: u64 = 2 << 20;
+const BYTES_MAX: u64 = 512 << 10;
 
 /// From here on the thread begins, so that nobody who commits ever settles what may not wait any more: it takes tens of
 /// milliseconds, and a client would wait for them.
