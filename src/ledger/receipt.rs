@@ -93,36 +93,23 @@ pub enum ReceiptError {
 pub struct Signer {
     server: String,
     key: PrivateKey,
-    /// The same key, ready to sign with.
-    ready: Option<Arc<Ready>>,
+    /// The same, where it is of Ed25519: ssh-key computes its public half again for each signature, which is half of the work,
+    /// and a receipt has two signatures that its sender waits for.
+    pair: Option<Arc<Ed25519KeyPair>>,
 }
 
-/// An Ed25519 key whose public half is known. ssh-key computes it again for each signature, which is half of the work, and a
-/// receipt has two signatures that its sender waits for.
-struct Ready {
-    pair: Ed25519KeyPair,
-    public: KeyData,
-}
-
-impl Ready {
-    /// `None`: a key of another kind.
-    fn of(key: &PrivateKey) -> Option<Self> {
-        let both = key.key_data().ed25519()?;
-        let pair = Ed25519KeyPair::from_seed_and_public_key(both.private.as_ref(), both.public.as_ref()).ok()?;
-        Some(Self { pair, public: key.public_key().key_data().clone() })
-    }
-}
-
-impl Signs<Signature> for Ready {
+/// What SSHSIG wants of a key that signs.
+impl Signs<Signature> for Signer {
     fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
-        let signature = self.pair.try_sign(message).map_err(|_| signature::Error::new())?;
+        let Some(pair) = &self.pair else { return self.key.try_sign(message) };
+        let signature = pair.try_sign(message).map_err(|_| signature::Error::new())?;
         Signature::new(Algorithm::Ed25519, signature.as_ref()).map_err(|_| signature::Error::new())
     }
 }
 
-impl From<&Ready> for KeyData {
-    fn from(key: &Ready) -> Self {
-        key.public.clone()
+impl From<&Signer> for KeyData {
+    fn from(signer: &Signer) -> Self {
+        signer.public_key().key_data().clone()
     }
 }
 
@@ -146,8 +133,10 @@ impl Signer {
         if key.is_encrypted() {
             return Err(SignError::Encrypted);
         }
-        let ready = Ready::of(&key).map(Arc::new);
-        Ok(Self { server: server.to_owned(), key, ready })
+        let pair = key.key_data().ed25519().and_then(|both| {
+            Ed25519KeyPair::from_seed_and_public_key(both.private.as_ref(), both.public.as_ref()).ok()
+        });
+        Ok(Self { server: server.to_owned(), key, pair: pair.map(Arc::new) })
     }
 
     pub fn server(&self) -> &str {
@@ -185,11 +174,7 @@ impl Signer {
     }
 
     fn sign_digest(&self, namespace: &str, hash: HashAlg, digest: &[u8]) -> Result<String, SignError> {
-        let signature = match &self.ready {
-            Some(ready) => SshSig::sign_prehash(&**ready, namespace, hash, digest),
-            None => self.key.sign_prehash(namespace, hash, digest),
-        };
-        Ok(signature?.to_pem(LineEnding::LF)?)
+        Ok(SshSig::sign_prehash(self, namespace, hash, digest)?.to_pem(LineEnding::LF)?)
     }
 }
 
