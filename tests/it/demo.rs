@@ -2,7 +2,8 @@
 //! the scripts that stand on it.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,6 +11,20 @@ use serde_json::Value;
 
 use crate::run::run;
 use crate::site::{SEALDROP, everything_below, is_root};
+
+/// A demo that stays up in `dir`, and the line that it prints when it is ready.
+fn kept(dir: &Path) -> (Child, String) {
+    let mut demo = Command::new(SEALDROP)
+        .args(["demo", "--keep", "--json", "--listen", "127.0.0.1:0", "--dir"])
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (demo, line)
+}
 
 #[test]
 fn the_demo_tells_everything_and_leaves_nothing() {
@@ -44,14 +59,7 @@ fn the_demo_runs_for_an_ordinary_user() {
 fn a_kept_demo_prints_its_contract_when_it_is_ready() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("d");
-    let mut demo = Command::new(SEALDROP)
-        .args(["demo", "--keep", "--json", "--listen", "127.0.0.1:0", "--dir"])
-        .arg(&dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (mut demo, line) = kept(&dir);
     let ready: Value = serde_json::from_str(&line).unwrap();
     let dir = dir.canonicalize().unwrap();
     for (key, place) in [
@@ -87,14 +95,7 @@ fn a_kept_demo_prints_its_contract_when_it_is_ready() {
 fn a_kept_demo_whose_directory_was_removed_ends_when_it_is_asked_to() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("d");
-    let mut demo = Command::new(SEALDROP)
-        .args(["demo", "--keep", "--json", "--listen", "127.0.0.1:0", "--dir"])
-        .arg(&dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let (demo, _) = kept(&dir);
     std::fs::remove_dir_all(&dir).unwrap();
     kill(Pid::from_raw(i32::try_from(demo.id()).unwrap()), Signal::SIGTERM).unwrap();
     let ended = demo.wait_with_output().unwrap();
