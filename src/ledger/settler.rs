@@ -13,8 +13,8 @@ use super::database::{Database, DatabaseError};
 /// So many bytes of frames may wait: what sled makes of them fits into the room that each database keeps for its next flush.
 const BYTES_MAX: u64 = 512 << 10;
 
-/// From here on the thread begins, so that nobody who commits ever settles what may not wait any more: it takes tens of
-/// milliseconds, and a client would wait for them.
+/// From here on the thread begins: at [`BYTES_MAX`] who commits settles, which takes tens of milliseconds, and a client waits
+/// for them.
 const BYTES_DUE: u64 = BYTES_MAX / 2;
 
 /// The committer's end.

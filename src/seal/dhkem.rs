@@ -1,5 +1,5 @@
-//! DHKEM(P-256, HKDF-SHA256) of RFC 9180 on AWS-LC's curve: a wrap and its opening are 60 µs each that way, where p256 under
-//! hpke takes 400, and there is one of each for each file that comes and goes. Which keys, labels and secrets those are is hpke's:
+//! DHKEM(P-256, HKDF-SHA256) of RFC 9180 by AWS-LC: a wrap and its opening take 80 µs each that way, where p256 under hpke
+//! takes 350 and 280, and there is one of each for each file that comes and goes. Which keys, labels and secrets those are is hpke's:
 //! both make the same of the same (tests below), and the vectors hold for either.
 
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_reference_on_another_curve() {
+    fn it_makes_the_same_of_the_same_keys_as_hpkes_own() {
         for seed in 0..32u8 {
             let (private, public) = Reference::derive_keypair(&[seed; 32]);
             assert_eq!(DhP256::sk_to_pk(&private), public);

@@ -476,7 +476,7 @@ proptest! {
     }
 
     #[test]
-    fn ring_and_aes_gcm_write_the_same_bytes_and_refuse_the_same(
+    fn aws_lc_and_aes_gcm_write_the_same_bytes_and_refuse_the_same(
         key: [u8; 32],
         nonce: [u8; 12],
         aad: Vec<u8>,
@@ -512,7 +512,7 @@ proptest! {
 }
 
 #[test]
-fn ring_and_aes_gcm_seal_whole_records_alike() {
+fn aws_lc_and_aes_gcm_seal_whole_records_alike() {
     let made = small();
     for (index, last, size) in [(0, false, CHUNK), (5000, false, CHUNK), (7, true, CHUNK - 1), (8, true, 0)] {
         let (mut a, mut b) = (Vec::new(), Vec::new());
