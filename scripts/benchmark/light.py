@@ -1,4 +1,4 @@
-"""The light client of some rows: `benches/logins.rs`, which logs in again and again and costs little beside the server."""
+"""The light client of some rows: `logins.rs` beside this file, which logs in again and again and costs little beside the server."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ def client():
     """Its program, built if it has to be: as whoever called sudo, so that nothing in target/ becomes root's."""
     who = pwd.getpwuid(int(os.environ.get("SUDO_UID", os.geteuid())))
     environment = {**os.environ, "HOME": who.pw_dir, "PATH": f"{who.pw_dir}/.cargo/bin:{os.environ['PATH']}"}
-    command = ["cargo", "build", "--release", "--locked", "--bench", "logins", "--message-format=json-render-diagnostics"]
+    command = ["cargo", "build", "--release", "--locked", "--example", "logins", "--message-format=json-render-diagnostics"]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, user=who.pw_uid, group=who.pw_gid, stdout=subprocess.PIPE, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as failure:

@@ -175,7 +175,7 @@ class Logins(Work):
 
 
 class LightLogins(Work):
-    """By `benches/logins.rs`, four at once. The server does almost all of the work, so that it is what is measured."""
+    """By `scripts/benchmark/logins.rs`, four at once. The server does almost all of the work, so that it is what is measured."""
 
     target, unit = 6.0, "logins/s"
     COUNT, AT_ONCE = 400, 4
