@@ -37,8 +37,8 @@ use crate::sftp::wire::WireError;
 use crate::sftp::{self, reply};
 use crate::vpath::VirtualPath;
 
-/// Replies of one batch before the rest waits its turn: two of the largest and some.
-const BATCH_MAX: usize = 768 * 1024;
+/// Replies of one batch before the rest waits its turn: what OpenSSH's window takes is then eight of them.
+const BATCH_MAX: usize = 256 * 1024;
 
 /// READs that may wait. paramiko asks for a whole file at once: 262,144 are 8 GiB at its 32 KiB. 24 bytes each.
 const DEFERRED_MAX: usize = 1 << 18;
@@ -52,8 +52,12 @@ const PILED_MAX: u64 = 32 << 20;
 /// Requests for the keeper that may wait on one channel. The longest hold two paths.
 const LANE_MAX: usize = 4096;
 
-/// Reply buffers kept for reuse; above 1 MiB one is given back.
-const SPARE_BUFFERS: usize = 4;
+/// Reply buffers kept for reuse.
+const SPARE_BUFFERS: usize = 2;
+
+/// The largest of them, which any batch of READs has room in: its last reply may be the largest there is.
+const BUFFER_MAX: usize = 512 << 10;
+const _: () = assert!(BATCH_MAX + reply::DATA_HEAD + sftp::DATA_MAX <= BUFFER_MAX);
 
 /// What all channels of a session share.
 pub struct Shared {
@@ -192,7 +196,7 @@ impl AsRef<[u8]> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let mut spare = lock(&self.home.spare);
-        if spare.len() < SPARE_BUFFERS && self.bytes.capacity() <= 1 << 20 {
+        if spare.len() < SPARE_BUFFERS && self.bytes.capacity() <= BUFFER_MAX {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
             spare.push(bytes);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{DEFERRED_MANY, Deferred, Open, Sftp, State, lock, ok};
+use super::{BUFFER_MAX, DEFERRED_MANY, Deferred, Open, Sftp, State, lock, ok};
 use crate::ipc::jail::{FolderKind, ToKeeper};
 use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, DENIED, Outcome};
@@ -23,6 +23,7 @@ impl Sftp {
         out: &mut Vec<u8>,
     ) -> Outcome<()> {
         let len = usize::try_from(len).unwrap_or(DATA_MAX).min(DATA_MAX);
+        make_room(out, len);
         let sent = match &mut state.slot(handle)?.file {
             Open::Upload(upload) if upload.kind == FolderKind::Shared => {
                 reply::data(out, id, |out| upload.read(offset, len, out))
@@ -134,8 +135,7 @@ impl Sftp {
         let sftp = Arc::clone(self);
         tokio::spawn(async move {
             loop {
-                let mut out = sftp.shared.buffer();
-                {
+                let out = {
                     let mut state = lock(&sftp.state);
                     if state.deferred.is_empty() {
                         state.pumping = false;
@@ -144,11 +144,13 @@ impl Sftp {
                         sftp.rest.notify_one();
                         break;
                     }
+                    let mut out = sftp.shared.buffer();
                     while out.len() < DATA_MAX {
                         let Some(next) = state.deferred.pop_front() else { break };
                         sftp.deferred(&mut state, &next, &mut out);
                     }
-                }
+                    out
+                };
                 sftp.send(out).await;
             }
         });
@@ -169,6 +171,45 @@ impl Sftp {
         };
         if let Err(refusal) = result {
             reply::status(out, id, refusal.status, &refusal.say);
+        }
+    }
+}
+
+/// Room for a reply with so many bytes. In powers of two up to [`BUFFER_MAX`], so that buffers are of few sizes and are used
+/// again: what doubles from whatever size it has is soon too large to be kept, and each batch then grows, and copies, one of its own.
+fn make_room(out: &mut Vec<u8>, len: usize) {
+    let wanted = out.len() + reply::DATA_HEAD + len;
+    if wanted > out.capacity() {
+        out.reserve_exact(wanted.next_power_of_two().min(BUFFER_MAX).max(wanted) - out.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::BATCH_MAX;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_a_batch_of_reads_asks_for_its_buffer_is_one_that_is_kept(lens in proptest::collection::vec(0..=DATA_MAX, 1..200)) {
+            let mut out = Vec::new();
+            for len in lens {
+                // As requests are taken: beyond it they wait.
+                if out.len() > BATCH_MAX {
+                    break;
+                }
+                make_room(&mut out, len);
+                let given = out.capacity();
+                let filled = reply::data(&mut out, 1, |out| -> Outcome<()> {
+                    out.resize(out.len() + len, 7);
+                    Ok(())
+                });
+                prop_assert_eq!(filled, Ok(len));
+                prop_assert_eq!(out.capacity(), given, "it need not grow while it is filled");
+                prop_assert!(given.is_power_of_two() && given <= BUFFER_MAX);
+            }
         }
     }
 }
