@@ -57,7 +57,7 @@ const SPARE_BUFFERS: usize = 2;
 
 /// The largest of them, which any batch of READs has room in: its last reply may be the largest there is.
 const BUFFER_MAX: usize = 512 << 10;
-const _: () = assert!(BATCH_MAX + reply::DATA_HEAD + sftp::DATA_MAX <= BUFFER_MAX);
+const _: () = assert!(BUFFER_MAX.is_power_of_two() && BATCH_MAX + reply::DATA_HEAD + sftp::DATA_MAX <= BUFFER_MAX);
 
 /// What all channels of a session share.
 pub struct Shared {
@@ -174,6 +174,15 @@ impl Shared {
         lock(&self.spare).pop().unwrap_or_default()
     }
 
+    /// A buffer that is done with, kept for reuse if there is room for it.
+    fn take_back(&self, mut bytes: Vec<u8>) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE_BUFFERS && bytes.capacity() <= BUFFER_MAX {
+            bytes.clear();
+            spare.push(bytes);
+        }
+    }
+
     /// The bytes go out, and the buffer comes back when they have.
     fn lend(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
         self.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -195,12 +204,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut spare = lock(&self.home.spare);
-        if spare.len() < SPARE_BUFFERS && self.bytes.capacity() <= BUFFER_MAX {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.clear();
-            spare.push(bytes);
-        }
+        self.home.take_back(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -230,7 +234,7 @@ impl Sftp {
             result = Err(Broken::Flood);
         }
         if out.is_empty() {
-            lock(&self.shared.spare).push(out);
+            self.shared.take_back(out);
         } else if let Err(error) = session.data(id, self.shared.lend(out)) {
             tracing::debug!(%error, "a reply could not be sent");
         }

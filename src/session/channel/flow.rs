@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BUFFER_MAX, DEFERRED_MANY, Deferred, Open, Sftp, State, lock, ok};
+use super::{DEFERRED_MANY, Deferred, Open, Sftp, State, lock, ok};
 use crate::ipc::jail::{FolderKind, ToKeeper};
 use crate::session::operations;
 use crate::session::reply::{BAD_HANDLE, DENIED, Outcome};
@@ -122,7 +122,9 @@ impl Sftp {
     }
 
     pub(super) async fn send(&self, out: Vec<u8>) {
-        if !out.is_empty() {
+        if out.is_empty() {
+            self.shared.take_back(out);
+        } else {
             self.outlet.send(self.shared.lend(out)).await;
         }
     }
@@ -175,12 +177,13 @@ impl Sftp {
     }
 }
 
-/// Room for a reply with so many bytes. In powers of two up to [`BUFFER_MAX`], so that buffers are of few sizes and are used
-/// again: what doubles from whatever size it has is soon too large to be kept, and each batch then grows, and copies, one of its own.
+/// Room for a reply with so many bytes. In powers of two, of which no batch needs more than `BUFFER_MAX`, so that buffers are of
+/// few sizes and are used again: what doubles from whatever size it has is soon too large to be kept, and each batch then grows,
+/// and copies, one of its own.
 fn make_room(out: &mut Vec<u8>, len: usize) {
     let wanted = out.len() + reply::DATA_HEAD + len;
     if wanted > out.capacity() {
-        out.reserve_exact(wanted.next_power_of_two().min(BUFFER_MAX).max(wanted) - out.len());
+        out.reserve_exact(wanted.next_power_of_two() - out.len());
     }
 }
 
@@ -188,7 +191,7 @@ fn make_room(out: &mut Vec<u8>, len: usize) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::BATCH_MAX;
+    use super::super::{BATCH_MAX, BUFFER_MAX};
     use super::*;
 
     proptest! {
