@@ -70,8 +70,10 @@ fn signal(pids: &[u64], signal: Signal) {
     }
 }
 
-/// `kill -9` of all that the client is: what it was started as, and the sshfs that serves a mount of this site.
+/// `kill -9` of all that the client is: what was started as it last, and the sshfs that serves a mount of this site.
 fn end_client(site: &Site, told: &mpsc::Receiver<u32>) {
+    // Taken before anything is killed: what is at work then is the client. What is started afterwards takes its mount away.
+    let at_work = told.recv().into_iter().chain(told.try_iter()).last();
     let work = site.work();
     let ours = work.to_str().expect("a path in UTF-8").as_bytes();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
@@ -82,7 +84,7 @@ fn end_client(site: &Site, told: &mpsc::Receiver<u32>) {
             signal(&[pid], Signal::SIGKILL);
         }
     }
-    for group in told.try_iter() {
+    if let Some(group) = at_work {
         let _ = killpg(Pid::from_raw(i32::try_from(group).expect("a process id")), Signal::SIGKILL);
     }
 }
