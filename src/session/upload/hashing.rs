@@ -12,22 +12,22 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use zeroize::Zeroizing;
 
-use crate::seal::Midstate;
+use crate::seal::{CHUNK, Midstate};
 
 /// Up to here it is hashed at once: for a small file a change of threads costs more than it gives.
 const ALONE: u64 = 128 << 10;
 
-/// Bytes handed over at once; waking the thread for each record would cost a tenth of what hashing it does.
-const BATCH: usize = 128 << 10;
+/// Chunks that are worth waking the thread for; waking it for each would cost a tenth of what hashing it does.
+const BATCH: usize = 2;
 
-/// Batches that wait for the thread: with the one that fills and the one being hashed, 768 KiB for an upload.
-const LINE_MAX: usize = 4;
+/// Chunks that wait for the thread: with the one that fills and the one being hashed, 640 KiB for an upload.
+const LINE_MAX: usize = 8;
 
-type Batch = Zeroizing<Vec<u8>>;
+/// The plaintext of a full record.
+pub type Chunk = Zeroizing<Vec<u8>>;
 
 pub struct Hashing {
     line: Arc<Line>,
-    batch: Batch,
     /// Bytes under the digest or on their way to it.
     taken: u64,
 }
@@ -35,68 +35,57 @@ pub struct Hashing {
 #[derive(Default)]
 struct Line {
     digest: Mutex<Midstate>,
-    waiting: Mutex<VecDeque<Batch>>,
+    waiting: Mutex<VecDeque<Chunk>>,
     /// Buffers to be used again.
-    spare: Mutex<Vec<Batch>>,
+    spare: Mutex<Vec<Chunk>>,
 }
 
 impl From<Midstate> for Hashing {
     fn from(digest: Midstate) -> Self {
         let taken = digest.hashed();
-        Self { line: Arc::new(Line { digest: Mutex::new(digest), ..Line::default() }), batch: Batch::default(), taken }
+        Self { line: Arc::new(Line { digest: Mutex::new(digest), ..Line::default() }), taken }
     }
 }
 
 impl Hashing {
-    pub fn update(&mut self, bytes: &[u8]) {
+    /// Takes the next chunk, and gives an empty buffer for it: bytes are handed over, not copied.
+    pub fn update(&mut self, mut chunk: Chunk) -> Chunk {
         let begins = self.taken < ALONE;
-        self.taken += bytes.len() as u64;
-        match hasher() {
-            Some(hasher) if !begins => self.hand_over(hasher, bytes),
-            _ => lock(&self.line.digest).update(bytes),
+        self.taken += chunk.len() as u64;
+        let Some(hasher) = hasher().filter(|_| !begins) else {
+            lock(&self.line.digest).update(&chunk);
+            chunk.clear();
+            return chunk;
+        };
+        let mut waiting = lock(&self.line.waiting);
+        waiting.push_back(chunk);
+        let waits = waiting.len();
+        std::mem::drop(waiting);
+        // A thread that has ended leaves all to us.
+        let sent = waits < BATCH || hasher.send(Arc::clone(&self.line)).is_ok();
+        if waits > LINE_MAX || !sent {
+            self.line.take_one();
         }
+        lock(&self.line.spare).pop().unwrap_or_else(|| Zeroizing::new(Vec::with_capacity(CHUNK)))
     }
 
     /// The digest of everything so far.
     pub fn midstate(&mut self) -> Midstate {
         while self.line.take_one() {}
-        let mut digest = lock(&self.line.digest);
-        digest.update(&self.batch);
-        self.batch.clear();
-        digest.clone()
-    }
-
-    fn hand_over(&mut self, hasher: &Sender<Arc<Line>>, bytes: &[u8]) {
-        if self.batch.capacity() == 0 {
-            self.batch.reserve_exact(BATCH.max(bytes.len()));
-        }
-        self.batch.extend_from_slice(bytes);
-        if self.batch.len() < BATCH {
-            return;
-        }
-        let empty = lock(&self.line.spare).pop().unwrap_or_default();
-        let mut waiting = lock(&self.line.waiting);
-        waiting.push_back(std::mem::replace(&mut self.batch, empty));
-        let full = waiting.len() > LINE_MAX;
-        std::mem::drop(waiting);
-        // A thread that has ended leaves all to us.
-        let sent = hasher.send(Arc::clone(&self.line));
-        if full || sent.is_err() {
-            self.line.take_one();
-        }
+        lock(&self.line.digest).clone()
     }
 }
 
 impl Line {
-    /// Hashes the batch whose turn it is; `false` if there is none.
+    /// Hashes the chunk whose turn it is; `false` if there is none.
     fn take_one(&self) -> bool {
         // In this order: who takes the first of the line has the digest already, so nobody hashes the second before it.
         let mut digest = lock(&self.digest);
-        let Some(mut batch) = lock(&self.waiting).pop_front() else { return false };
-        digest.update(&batch);
+        let Some(mut chunk) = lock(&self.waiting).pop_front() else { return false };
+        digest.update(&chunk);
         std::mem::drop(digest);
-        batch.clear();
-        lock(&self.spare).push(batch);
+        chunk.clear();
+        lock(&self.spare).push(chunk);
         true
     }
 }
@@ -113,7 +102,7 @@ fn hasher() -> Option<&'static Sender<Arc<Line>>> {
             let (sender, lines) = channel::<Arc<Line>>();
             let work = move || {
                 for line in lines {
-                    line.take_one();
+                    while line.take_one() {}
                 }
             };
             std::thread::Builder::new().name("hasher".to_owned()).stack_size(STACK).spawn(work).ok()?;
@@ -142,8 +131,8 @@ mod tests {
             let (mut hashing, mut plain) = (Hashing::from(Midstate::new()), Midstate::new());
             for (number, (len, ask)) in pieces.into_iter().enumerate() {
                 let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + number) as u8).collect();
-                hashing.update(&bytes);
                 plain.update(&bytes);
+                prop_assert!(hashing.update(Zeroizing::new(bytes)).is_empty());
                 if ask {
                     let so_far = hashing.midstate();
                     prop_assert_eq!(so_far.hashed(), plain.hashed());

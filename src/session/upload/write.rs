@@ -4,6 +4,7 @@
 use zeroize::Zeroizing;
 
 use super::ahead::AHEAD_MAX;
+use super::hashing::Chunk;
 use super::{CHUNK_U64, Upload, WRITE_BUFFER};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{CHUNK, GENERATIONS_MAX, HEADER_LEN, RECORD_LEN, SealError, record_offset};
@@ -150,35 +151,31 @@ impl Upload {
 
     pub(super) fn append(&mut self, mut data: &[u8]) -> Outcome<()> {
         while !data.is_empty() {
-            if self.tail.is_empty()
-                && let Some((chunk, rest)) = data.split_at_checked(CHUNK)
-            {
-                self.seal_full(chunk)?;
-                data = rest;
-                continue;
-            }
             let (now, rest) = data.split_at((CHUNK - self.tail.len()).min(data.len()));
             self.tail.extend_from_slice(now);
             data = rest;
             if self.tail.len() == CHUNK {
-                let mut chunk = std::mem::take(&mut self.tail);
-                self.seal_full(&chunk)?;
-                chunk.clear();
-                self.tail = chunk;
+                let chunk = std::mem::take(&mut self.tail);
+                self.seal_full(chunk)?;
             }
         }
         Ok(())
     }
 
-    fn seal_full(&mut self, chunk: &[u8]) -> Outcome<()> {
-        if let Some(digest) = &mut self.digest {
-            digest.update(chunk);
-        }
+    /// Seals a full record of it, hands it on to the digest, and leaves an empty buffer as the tail.
+    fn seal_full(&mut self, mut chunk: Chunk) -> Outcome<()> {
         let generation = self.next_generation(self.full)?;
         // At once, not by doubling, which copies all there is each time.
         self.buffer.reserve_exact(WRITE_BUFFER.saturating_sub(self.buffer.len()));
-        self.records.seal(self.full, generation, false, chunk, &mut self.buffer)?;
+        self.records.seal(self.full, generation, false, &chunk, &mut self.buffer)?;
         self.full += 1;
+        self.tail = match &mut self.digest {
+            Some(digest) => digest.update(chunk),
+            None => {
+                chunk.clear();
+                chunk
+            }
+        };
         if self.buffer.len() + RECORD_LEN > WRITE_BUFFER { self.flush() } else { Ok(()) }
     }
 
