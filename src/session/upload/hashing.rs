@@ -24,7 +24,7 @@ const BATCH: usize = 2;
 const LINE_MAX: usize = 8;
 
 /// The plaintext of a full record.
-pub type Chunk = Zeroizing<Vec<u8>>;
+type Chunk = Zeroizing<Vec<u8>>;
 
 pub struct Hashing {
     line: Arc<Line>,

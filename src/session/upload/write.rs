@@ -4,7 +4,6 @@
 use zeroize::Zeroizing;
 
 use super::ahead::AHEAD_MAX;
-use super::hashing::Chunk;
 use super::{CHUNK_U64, Upload, WRITE_BUFFER};
 use crate::ipc::jail::FolderKind;
 use crate::seal::{CHUNK, GENERATIONS_MAX, HEADER_LEN, RECORD_LEN, SealError, record_offset};
@@ -155,15 +154,15 @@ impl Upload {
             self.tail.extend_from_slice(now);
             data = rest;
             if self.tail.len() == CHUNK {
-                let chunk = std::mem::take(&mut self.tail);
-                self.seal_full(chunk)?;
+                self.seal_tail()?;
             }
         }
         Ok(())
     }
 
-    /// Seals a full record of it, hands it on to the digest, and leaves an empty buffer as the tail.
-    fn seal_full(&mut self, mut chunk: Chunk) -> Outcome<()> {
+    /// Seals the tail, which is full, and hands it on to the digest; an empty buffer takes its place.
+    fn seal_tail(&mut self) -> Outcome<()> {
+        let mut chunk = std::mem::take(&mut self.tail);
         let generation = self.next_generation(self.full)?;
         // At once, not by doubling, which copies all there is each time.
         self.buffer.reserve_exact(WRITE_BUFFER.saturating_sub(self.buffer.len()));
