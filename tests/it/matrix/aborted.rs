@@ -70,7 +70,7 @@ fn signal(pids: &[u64], signal: Signal) {
     }
 }
 
-/// `kill -9` of all that the client is: what was started as it last, and the sshfs that serves a mount of this site.
+/// `kill -9` of all that the client is: the program that it started last, and the sshfs that serves a mount of this site.
 fn end_client(site: &Site, told: &mpsc::Receiver<u32>) {
     // Taken before anything is killed: what is at work then is the client. What is started afterwards takes its mount away.
     let at_work = told.recv().into_iter().chain(told.try_iter()).last();
